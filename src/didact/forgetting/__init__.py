@@ -1,0 +1,51 @@
+"""Forgetting: make a trained model act as if some of its data had never been seen.
+
+The verb is `unlearn(model, forget, retain)`: a trained model goes in, a model that should be indistinguishable from
+one retrained without the forget data comes out. Every answer is scored against such a retrained reference: utility,
+score on the forgotten and on unseen data, membership attacks, relearning, cost.
+"""
+
+from didact.core.problem import Family
+from didact.core.registry import register_family
+from didact.forgetting import problems as problems
+from didact.forgetting.baselines import (
+    BadTeacher,
+    FineTune,
+    GradientAscent,
+    GradientDifference,
+    Original,
+    RandomLabels,
+    Retrain,
+)
+from didact.forgetting.problem import Request, Unlearner, UnlearningProblem, unlearning_problem
+from didact.forgetting.scoring import METRICS, PRIMARY, TUNING
+from didact.forgetting.ssd import SelectiveSynapticDampening
+
+FAMILY = register_family(
+    Family(
+        name="forgetting",
+        title="Forgetting",
+        verb="unlearn",
+        metrics=METRICS,
+        primary=PRIMARY,
+        tuning=TUNING,
+        default_problem="digits-class",
+        trade_off=("test_score", "forget_gap"),
+        summary="make a trained model act as if some of its data had never been seen",
+    )
+)
+
+__all__ = [
+    "BadTeacher",
+    "FineTune",
+    "GradientAscent",
+    "GradientDifference",
+    "Original",
+    "RandomLabels",
+    "Request",
+    "Retrain",
+    "SelectiveSynapticDampening",
+    "Unlearner",
+    "UnlearningProblem",
+    "unlearning_problem",
+]
