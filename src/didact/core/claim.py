@@ -64,9 +64,7 @@ def no_worse(metric: str, than: str, by: float, arm: str = SELF, lower_is_better
     )
 
 
-def better(
-    metric: str, than: str, by: float = 0.0, arm: str = SELF, lower_is_better: bool = False
-) -> Expectation:
+def better(metric: str, than: str, by: float = 0.0, arm: str = SELF, lower_is_better: bool = False) -> Expectation:
     """The metric is better than another arm's by at least `by`."""
     sign = -1 if lower_is_better else 1
     word = "below" if lower_is_better else "above"
@@ -208,4 +206,8 @@ def mean_bounds(values: Sequence[float], confidence: float = 0.95) -> tuple[floa
     half = float(stats.t.ppf(confidence, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array)))
     # Equal numbers have no spread; float noise must not turn an exact tie into a failure.
     slack = 1e-12 * max(1.0, abs(mean))
-    return mean, mean - half + (slack if half <= slack else 0.0), mean + half + (slack if half <= slack else 0.0)
+    return (
+        mean,
+        mean - half + (slack if half <= slack else 0.0),
+        mean + half + (slack if half <= slack else 0.0),
+    )

@@ -90,7 +90,7 @@ class Objective(ABC):
         samples = self.size(batch)
         count_forward(samples)
         if output.requires_grad:
-            output.register_hook(backward_counter(samples))  # type: ignore[no-untyped-call]
+            output.register_hook(backward_counter(samples))
         return output
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -152,9 +152,7 @@ class Objective(ABC):
         mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
         return pool(caught[-1], self.size(batch), mask)
 
-    def per_sample_gradients(
-        self, model: nn.Module, batch: Batch, names: set[str] | None = None
-    ) -> dict[str, Tensor]:
+    def per_sample_gradients(self, model: nn.Module, batch: Batch, names: set[str] | None = None) -> dict[str, Tensor]:
         """Gradient of each sample's loss: parameter name -> (B, *shape).
 
         Memory: batch size times the size of the chosen parameters. Vectorised by `torch.func`; a model that it
@@ -180,12 +178,9 @@ class Objective(ABC):
 
         tensors = _map(batch, lambda value: value)
         try:
-            return vmap(grad(loss), in_dims=(None, 0))(parameters, tensors)  # type: ignore[no-any-return]
+            return vmap(grad(loss), in_dims=(None, 0))(parameters, tensors)
         except (RuntimeError, ValueError, NotImplementedError):
-            singles = [
-                grad(loss)(parameters, _map(tensors, lambda value, i=i: value[i]))  # type: ignore[misc]
-                for i in range(samples)
-            ]
+            singles = [grad(loss)(parameters, _map(tensors, lambda value, i=i: value[i])) for i in range(samples)]
             return {name: torch.stack([single[name] for single in singles]) for name in parameters}
 
     # -- whole datasets --------------------------------------------------------------------------------------------
@@ -405,7 +400,7 @@ def output_tensor(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
     if getattr(output, "logits", None) is not None:
-        return output.logits  # type: ignore[no-any-return]
+        return output.logits
     if isinstance(output, (tuple, list)) and isinstance(output[0], Tensor):
         return output[0]
     raise BadInput(f"The model returned {type(output).__name__}; a tensor or an output with .logits was expected.")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from didact.core.errors import BadInput
 from didact.core.metric import Metric, Primary
 
 Given = TypeVar("Given")
@@ -37,6 +39,10 @@ class Problem(ABC, Generic[Given, Truth]):
     @abstractmethod
     def validate(self, answer: Any) -> dict[str, float]:
         """The metrics that tuning may see: computed on validation data, never on the truth."""
+
+    def keep(self, answer: Any, folder: Path) -> None:
+        """Write an answer that is not a model to a folder; families whose answers are none override this."""
+        raise BadInput(f"An answer of the kind {type(answer).__name__} cannot be saved.")
 
     def lacks(self, needs: tuple[str, ...], tasks: tuple[str, ...]) -> str | None:
         """Why a method with these needs cannot be used here; None when it can."""

@@ -73,9 +73,7 @@ class FineTune(Unlearner):
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
         recipe = request.need_recipe()
         epochs = self.epochs or max(5, recipe.epochs // 10)
-        return recipe.fit(
-            request.need_retain(), request.seed, init=model, epochs=epochs, lr=recipe.lr * self.lr_factor
-        )
+        return recipe.fit(request.need_retain(), request.seed, init=model, epochs=epochs, lr=recipe.lr * self.lr_factor)
 
 
 @register

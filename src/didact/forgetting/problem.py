@@ -223,7 +223,9 @@ def _check_labels(request: Request) -> None:
             targets = _targets_or_none(request.objective, batch)
             if targets is None:
                 return  # unlabelled data: for the methods that need no labels
-            if targets.is_floating_point() or (len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < classes):
+            if targets.is_floating_point() or (
+                len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < classes
+            ):
                 raise BadInput(
                     f"The {name} set holds labels outside 0..{classes - 1}, the classes of the model's output."
                 )
@@ -259,5 +261,3 @@ def _sample_hashes(dataset: Dataset[Any]) -> set[int]:
         columns = tuple(columns.values())
     rows = np.concatenate([c.detach().cpu().reshape(len(c), -1).to(torch.float64).numpy() for c in columns], axis=1)
     return {hash(row.tobytes()) for row in rows}
-
-

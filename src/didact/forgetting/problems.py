@@ -24,7 +24,6 @@ from didact.models.small import convnet, mlp
 from didact.models.workpieces import trained
 
 
-
 @problem("digits-class", family="forgetting")
 def digits_class(
     seed: int = 0, *, forget: int = 3, train: int = 1000, width: int = 32, dense: int = 256, epochs: int = 40
@@ -55,25 +54,19 @@ def digits_subset(seed: int = 0, *, digit: int = 1, epochs: int = 40) -> Unlearn
 
 
 @problem("shapes-class", family="forgetting")
-def shapes_class(
-    seed: int = 0, *, forget: int = 2, train: int = 1500, epochs: int = 20
-) -> UnlearningProblem:
+def shapes_class(seed: int = 0, *, forget: int = 2, train: int = 1500, epochs: int = 20) -> UnlearningProblem:
     """Forget one kind of shape in drawn colour images (32x32, one object each, any colour, size and place)."""
     return _class_problem(_shape_splits(seed, train), forget, seed, _shape_recipe(epochs))
 
 
 @problem("shapes-random", family="forgetting")
-def shapes_random(
-    seed: int = 0, *, share: float = 0.1, train: int = 1500, epochs: int = 20
-) -> UnlearningProblem:
+def shapes_random(seed: int = 0, *, share: float = 0.1, train: int = 1500, epochs: int = 20) -> UnlearningProblem:
     """Forget a random tenth of the drawn shapes."""
     return _random_problem(_shape_splits(seed, train), share, seed, _shape_recipe(epochs))
 
 
 @problem("shapes-subset", family="forgetting")
-def shapes_subset(
-    seed: int = 0, *, colour: int = 0, train: int = 1500, epochs: int = 20
-) -> UnlearningProblem:
+def shapes_subset(seed: int = 0, *, colour: int = 0, train: int = 1500, epochs: int = 20) -> UnlearningProblem:
     """Forget a sub-population: the shapes of one colour, of whatever kind."""
     return _masked_problem(
         _shape_splits(seed, train),
@@ -88,9 +81,7 @@ def shapes_subset(
 def digits_regression(seed: int = 0, *, at_most: int = 2, epochs: int = 60) -> UnlearningProblem:
     """Read the digit as a number; forget the images whose number is at most `at_most`."""
     splits = Splits(*(TensorDataset(d.tensors[0], d.tensors[1].float()) for d in digits(seed)))
-    recipe = Recipe(
-        lambda: convnet(outputs=1), Regression("l1"), "convnet for numbers", epochs=epochs, lr=1e-3
-    )
+    recipe = Recipe(lambda: convnet(outputs=1), Regression("l1"), "convnet for numbers", epochs=epochs, lr=1e-3)
     return _masked_problem(splits, lambda data: data.tensors[1] <= at_most, seed, recipe, {"at_most": at_most})
 
 
@@ -102,26 +93,18 @@ def diabetes_tail(seed: int = 0, *, share: float = 0.15, epochs: int = 150) -> U
     """
     splits = diabetes(seed)
     bar = float(torch.quantile(splits.train.tensors[1], 1 - share))
-    recipe = Recipe(
-        lambda: mlp(10, 1, hidden=(64, 64)), Regression("l2"), "mlp 64-64", epochs=epochs, lr=3e-3
-    )
+    recipe = Recipe(lambda: mlp(10, 1, hidden=(64, 64)), Regression("l2"), "mlp 64-64", epochs=epochs, lr=3e-3)
     return _masked_problem(splits, lambda data: data.tensors[1] > bar, seed, recipe, {"share": share})
 
 
-def _class_problem(
-    splits: Splits[TensorDataset], forget: int, seed: int, recipe: Recipe
-) -> UnlearningProblem:
+def _class_problem(splits: Splits[TensorDataset], forget: int, seed: int, recipe: Recipe) -> UnlearningProblem:
     classes = int(splits.train.tensors[1].max()) + 1
     if not 0 <= forget < classes:
         raise BadInput(f"The class to forget must lie in 0..{classes - 1}, but {forget} was given.")
-    return _masked_problem(
-        splits, lambda data: data.tensors[1] == forget, seed, recipe, {"class": forget}, target=0.0
-    )
+    return _masked_problem(splits, lambda data: data.tensors[1] == forget, seed, recipe, {"class": forget}, target=0.0)
 
 
-def _random_problem(
-    splits: Splits[TensorDataset], share: float, seed: int, recipe: Recipe
-) -> UnlearningProblem:
+def _random_problem(splits: Splits[TensorDataset], share: float, seed: int, recipe: Recipe) -> UnlearningProblem:
     if not 0 < share < 1:
         raise BadInput(f"The share to forget lies between 0 and 1, but {share} was given.")
     train = splits.train
@@ -186,9 +169,7 @@ def _pairs(data: TensorDataset) -> TensorDataset:
     return TensorDataset(*data.tensors[:2])
 
 
-def _divide(
-    data: TensorDataset, chosen: np.ndarray[Any, np.dtype[np.bool_]]
-) -> tuple[TensorDataset, TensorDataset]:
+def _divide(data: TensorDataset, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[TensorDataset, TensorDataset]:
     """(the others, the chosen)"""
     mask = torch.from_numpy(chosen)
     return TensorDataset(*(t[~mask] for t in data.tensors)), TensorDataset(*(t[mask] for t in data.tensors))
@@ -222,7 +203,11 @@ def _digit_recipe(outputs: int, width: int, dense: int, epochs: int) -> Recipe:
 
 def _shape_recipe(epochs: int) -> Recipe:
     return Recipe(
-        lambda: convnet(6, 32, 3, (16, 32, 64), 128), Classification(), "convnet 16-32-64-128", epochs=epochs, lr=2e-3
+        lambda: convnet(6, 32, 3, (16, 32, 64), 128),
+        Classification(),
+        "convnet 16-32-64-128",
+        epochs=epochs,
+        lr=2e-3,
     )
 
 
@@ -234,5 +219,3 @@ def _shape_splits(seed: int, train: int) -> Splits[TensorDataset]:
     data = TensorDataset(images, kind, colour)
     cuts = (slice(0, train), slice(train, train + 300), slice(train + 300, None))
     return Splits(*(TensorDataset(*(t[cut] for t in data.tensors)) for cut in cuts))
-
-

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from didact.core.metric import Constraint, Metric, Primary
-from didact.core.objective import Classification, Objective, Regression
+from didact.core.objective import Classification, Regression
 from didact.forgetting.relearning import relearning_steps
 from didact.models.artifacts import stored_bytes
 from didact.parts.membership import judged_unseen, membership_auc
@@ -24,19 +24,35 @@ NAN = math.nan
 
 METRICS = (
     Metric("test_score", "utility: score on test data of the retained distribution"),
-    Metric("forget_gap", "distance from a retrained model on the forget data: the larger of score and attack gap", "lower"),
+    Metric(
+        "forget_gap",
+        "distance from a retrained model on the forget data: the larger of score and attack gap",
+        "lower",
+    ),
     Metric("forget_score", "score on the forget data", "neither"),
     Metric("forget_unseen", "score on unseen items of the forgotten kind", "neither"),
     Metric("retain_score", "score on the retained training data"),
-    Metric("avg_gap", "mean distance from the retrained model over forget, unseen, retain and test score", "lower"),
+    Metric(
+        "avg_gap",
+        "mean distance from the retrained model over forget, unseen, retain and test score",
+        "lower",
+    ),
     Metric("gap_forget", "|forget score - the retrained model's|", "lower"),
     Metric("gap_unseen", "|score on unseen items - the retrained model's|", "lower"),
     Metric("gap_retain", "|retain score - the retrained model's|", "lower"),
     Metric("gap_test", "|test score - the retrained model's|", "lower"),
-    Metric("mia_auc", "membership attack by loss, forget against unseen items (target: the retrained model's)", "neither"),
+    Metric(
+        "mia_auc",
+        "membership attack by loss, forget against unseen items (target: the retrained model's)",
+        "neither",
+    ),
     Metric("mia_gap", "|membership AUC - the retrained model's|", "lower"),
     Metric("mia_efficacy", "share of the forget data that a support-vector attack judges never seen", "neither"),
-    Metric("act_dist", "mean L2 distance of the output probabilities from the retrained model's, on forget", "lower"),
+    Metric(
+        "act_dist",
+        "mean L2 distance of the output probabilities from the retrained model's, on forget",
+        "lower",
+    ),
     Metric("logit_dist", "mean L2 distance of the outputs from the retrained model's, on forget", "lower"),
     Metric("js", "Jensen-Shannon divergence (base 2) from the retrained model, on forget", "lower", "bit"),
     Metric("w1", "Wasserstein-1 distance of the predictions from the retrained model's, on forget", "lower"),
@@ -94,7 +110,9 @@ class Scorer:
         forget = objective.mean_score(answer, given.forget)
         gap = abs(forget - (given.stop_score - 0.05 if given.target is None else given.target))
         if holdout is not None:
-            auc = membership_auc(-_numpy(objective.losses(answer, given.forget)), -_numpy(objective.losses(answer, holdout)))
+            auc = membership_auc(
+                -_numpy(objective.losses(answer, given.forget)), -_numpy(objective.losses(answer, holdout))
+            )
             if isinstance(objective, Classification):
                 gap = max(gap, abs(auc - 0.5))
         return {
@@ -114,7 +132,7 @@ class Scorer:
             if data is not None
         }
         losses = -_numpy(self.objective.losses(model, given.forget))
-        outside = -_numpy(self.objective.losses(model, truth.holdout)) if truth.holdout is not None else []
+        outside = -_numpy(self.objective.losses(model, truth.holdout)) if truth.holdout is not None else np.empty(0)
         return {
             "mia_auc": membership_auc(losses, outside),
             "mia_efficacy": judged_unseen(signal["forget"], signal["retain"], signal["test"], given.seed)
@@ -135,7 +153,14 @@ class Scorer:
             original = self._outputs(self.given.model)
             w1 = _wasserstein(mine, reference)
             before = _wasserstein(original, reference)
-            return {"act_dist": NAN, "logit_dist": logit, "js": NAN, "zrf": NAN, "w1": w1, "relative_w1": w1 / max(before, 1e-12)}
+            return {
+                "act_dist": NAN,
+                "logit_dist": logit,
+                "js": NAN,
+                "zrf": NAN,
+                "w1": w1,
+                "relative_w1": w1 / max(before, 1e-12),
+            }
         p, q = mine.softmax(-1), reference.softmax(-1)
         blank = self._outputs(self.given.need_recipe().fresh(self.given.seed + 104729)).softmax(-1)
         return {

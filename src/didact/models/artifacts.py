@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -30,7 +29,7 @@ def save(model: nn.Module, folder: str | Path, about: dict[str, Any] | None = No
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         if hasattr(model, "save_pretrained"):
-            model.save_pretrained(scratch)
+            model.save_pretrained(scratch)  # type: ignore[operator]
         else:
             save_model(model, str(scratch / WEIGHTS))
             (scratch / CONFIG).write_text(json.dumps(_describe(model), indent=2))
@@ -38,7 +37,7 @@ def save(model: nn.Module, folder: str | Path, about: dict[str, Any] | None = No
             (scratch / "didact.json").write_text(json.dumps(about, indent=2, default=str))
         scratch.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(scratch, folder)
+        scratch.replace(folder)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -93,4 +92,5 @@ def _load_transformers(folder: Path, config: dict[str, Any]) -> nn.Module:
     cls = getattr(transformers, names[0], None)
     if cls is None:
         raise BadInput(f"{folder} holds a {names[0]}, which the installed transformers does not know.")
-    return cls.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    model: nn.Module = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    return model

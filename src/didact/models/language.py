@@ -52,7 +52,7 @@ def text_classifier(
             num_attention_heads=heads,
             intermediate_size=2 * hidden,
             max_position_embeddings=128,
-            num_labels=labels,
+            id2label={i: f"label {i}" for i in range(labels)},
             **options,
         )
     )

@@ -46,7 +46,8 @@ class MLP(nn.Module):
         self.head = nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x.flatten(1)))
+        output: Tensor = self.head(self.body(x.flatten(1)))
+        return output
 
 
 @architecture("convnet")
@@ -70,16 +71,15 @@ class ConvNet(nn.Module):
             raise BadInput(f"Images of {size} pixels cannot be halved {len(channels)} times. Use fewer channels.")
         blocks: list[nn.Module] = []
         for width in channels:
-            blocks.append(
-                nn.Sequential(nn.Conv2d(channels_in, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
-            )
+            blocks.append(nn.Sequential(nn.Conv2d(channels_in, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)))
             channels_in = width
         self.blocks = nn.Sequential(*blocks)
         self.dense = nn.Sequential(nn.Flatten(), nn.Linear(channels_in * side * side, dense), nn.ReLU())
         self.head = nn.Linear(dense, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.dense(self.blocks(x)))
+        output: Tensor = self.head(self.dense(self.blocks(x)))
+        return output
 
 
 def mlp(inputs: int, outputs: int, hidden: Sequence[int] = (128, 128)) -> nn.Module:

@@ -47,7 +47,7 @@ def cached(key: dict[str, Any], train: Callable[[], nn.Module], blank: Callable[
             if not file.exists():
                 scratch = file.with_name(f"{file.name}.{os.getpid()}.tmp")
                 save_model(train(), str(scratch))
-                os.replace(scratch, file)  # a reader sees the whole file or none
+                scratch.replace(file)  # a reader sees the whole file or none
     # Also the process that trained it reads it back, so that the first and the hundredth user hold the same model.
     load_model(model, str(file))
     return model.eval()

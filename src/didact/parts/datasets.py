@@ -30,14 +30,14 @@ class Relabelled(Dataset[Any]):
         return (sample[0], target, *sample[2:])
 
 
-def with_targets(dataset: Dataset[Any], targets: Sequence[Tensor]) -> Dataset[Any]:
+def with_targets(dataset: Dataset[Any], targets: Sequence[Tensor] | Tensor) -> Dataset[Any]:
     """The dataset with other targets (same order, same number)."""
     if len(targets) != len(dataset):  # type: ignore[arg-type]
         raise BadInput(f"{len(targets)} targets were given for {len(dataset)} samples.")  # type: ignore[arg-type]
     tensors = as_tensors(dataset)
     if tensors is not None and isinstance(targets, Tensor):
         return TensorDataset(tensors[0], targets, *tensors[2:])
-    return Relabelled(dataset, targets)
+    return Relabelled(dataset, list(targets))
 
 
 def targets_of(dataset: Dataset[Any], objective: Objective) -> list[Tensor]:

@@ -20,9 +20,7 @@ def membership_auc(members: ArrayLike, others: ArrayLike) -> float:
     return float(roc_auc_score(labels, np.r_[inside, outside]))
 
 
-def judged_unseen(
-    questioned: ArrayLike, members: ArrayLike, others: ArrayLike, seed: int = 0
-) -> float:
+def judged_unseen(questioned: ArrayLike, members: ArrayLike, others: ArrayLike, seed: int = 0) -> float:
     """Share of `questioned` samples that a support-vector attack takes for never trained on.
 
     The attack, SVC(C=3, RBF kernel, gamma="auto"), is fitted on one number a sample (confidence in the true class,

@@ -40,7 +40,7 @@ def mixed_batches(
     """One shuffled pass over both datasets as one, each batch split by where its samples come from (None: nowhere)."""
     a, b = len(first), len(second)  # type: ignore[arg-type]
     order = torch.randperm(a + b, generator=torch.Generator().manual_seed(seed))
-    for chunk in order.split(batch_size):
+    for chunk in torch.split(order, batch_size):
         ours, theirs = chunk[chunk < a].tolist(), (chunk[chunk >= a] - a).tolist()
         yield (
             take(first, ours, objective) if ours else None,

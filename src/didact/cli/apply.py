@@ -1,0 +1,105 @@
+"""`didact apply`: a method on a saved model and data files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import didact
+from didact.core import registry
+from didact.core.cost import Meter
+from didact.core.errors import BadInput, UnknownName
+from didact.core.objective import guess_objective
+from didact.data.files import load_dataset_file
+from didact.forgetting import Unlearner
+from didact.models.artifacts import load, save
+
+
+def apply_method(
+    reference: str,
+    model_folder: Path,
+    out: Path,
+    forget_file: Path | None,
+    retain_file: Path | None,
+    target: str | None,
+    architecture: str | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    method = registry.make_method(reference)
+    if not isinstance(method, Unlearner):
+        raise BadInput(f"didact apply does not know the verb of the family {method.family} yet.")
+    if forget_file is None:
+        raise BadInput(f"{method.card.slug} needs the data to forget: --forget FILE.")
+    if out.resolve() == model_folder.resolve():
+        raise BadInput("--out is the model's own folder. The original is never overwritten; choose another.")
+    model = load(model_folder, into=_own(architecture))
+    forget = load_dataset_file(forget_file, target=target)
+    retain = load_dataset_file(retain_file, target=target) if retain_file else None
+    objective = guess_objective(model, forget)
+    with Meter() as meter:
+        answer = method.unlearn(model, forget, retain, objective=objective, seed=seed)
+    about: dict[str, Any] = {
+        "method": method.card.slug,
+        "settings": method.settings,
+        "seed": seed,
+        "cost": meter.as_dict(),
+        "log": meter.log,
+        "didact": didact.__version__,
+    }
+    save(answer, out, about)
+    _copy_tokenizer(model_folder, out)
+    before, after = objective.mean_score(model, forget), objective.mean_score(answer, forget)
+    outcome: dict[str, Any] = {
+        "out": str(out),
+        "forget_score": {"before": before, "after": after},
+        "seconds": meter.seconds,
+    }
+    if retain is not None:
+        outcome["retain_score"] = {
+            "before": objective.mean_score(model, retain),
+            "after": objective.mean_score(answer, retain),
+        }
+    if as_json:
+        print(json.dumps(outcome))
+    else:
+        for name in ("forget_score", "retain_score"):
+            if name in outcome:
+                print(f"{name:<13}{outcome[name]['before']:8.3f} -> {outcome[name]['after']:.3f}")
+        print(f"saved to {out} after {meter.seconds:.1f} s", file=sys.stderr)
+    return 0
+
+
+def _own(architecture: str | None) -> nn.Module | None:
+    """An untrained model from the user's own function."""
+    if architecture is None:
+        return None
+    path, mark, function = architecture.partition(".py:")
+    if not mark:
+        raise BadInput(f"{architecture!r} is not of the form mine.py:make_model.")
+    make = getattr(registry.import_file(Path(path + ".py")), function, None)
+    if not callable(make):
+        raise UnknownName(f"{path}.py has no function {function!r}.")
+    model = make()
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"{architecture} returned {type(model).__name__}; a torch module was expected.")
+    return model
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    """A Hugging Face folder keeps its tokenizer, so that the answer can be used where the model was."""
+    for pattern in (
+        "tokenizer*",
+        "special_tokens_map.json",
+        "vocab*",
+        "merges.txt",
+        "*.model",
+        "chat_template*",
+    ):
+        for file in source.glob(pattern):
+            if file.is_file() and not (target / file.name).exists():
+                (target / file.name).write_bytes(file.read_bytes())

@@ -1,0 +1,138 @@
+"""Carrying out a plan of cells: what is in the ledger is not computed again, everything else is, once."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from didact.engine.cells import Cell, Task
+from didact.engine.executor import LocalExecutor, run_here
+from didact.engine.ledger import Ledger, Row, now
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one cell may use."""
+
+    timeout: float | None = 600.0  #: seconds for the method itself
+    memory: float | None = 8.0  #: gigabytes above what a worker holds when it starts
+
+    @property
+    def bytes(self) -> int | None:
+        return None if self.memory is None else int(self.memory * 1e9)
+
+
+@dataclass
+class Progress:
+    """How far a run is; handed to whoever shows it."""
+
+    total: int
+    reused: int = 0
+    finished: list[Row] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def done(self) -> int:
+        return self.reused + len(self.finished)
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """From the pace so far; None before the first cell is done."""
+        if not self.finished:
+            return None
+        return (time.monotonic() - self.started) / len(self.finished) * (self.total - self.done)
+
+
+Watcher = Callable[[Progress], None]
+
+
+class Plan:
+    """Tasks in order, each problem built once before the cells that use it."""
+
+    def __init__(self, cells: Sequence[Cell], limits: Limits, keep: Path | None) -> None:
+        self.ready: deque[Task] = deque()
+        self.blocked: dict[tuple[str, str, int, str], list[Task]] = {}
+        for cell in cells:
+            folder = str(keep / cell.key) if keep else None
+            task = Task(cell, limits.timeout, limits.bytes, folder)
+            self.blocked.setdefault(self._problem(cell), []).append(task)
+        for tasks in self.blocked.values():
+            self.ready.append(replace(tasks[0], keep=None, only_build=True))
+
+    @staticmethod
+    def _problem(cell: Cell) -> tuple[str, str, int, str]:
+        return cell.problem, cell.scale, cell.seed, cell.role
+
+    def take(self) -> Task | None:
+        return self.ready.popleft() if self.ready else None
+
+    def built(self, task: Task, row: Row) -> list[Row]:
+        """Release the cells of a problem; when it could not be built, their rows instead."""
+        released = self.blocked.pop(self._problem(task.cell))
+        if row.status == "done":
+            self.ready.extend(released)
+            return []
+        error = f"The problem could not be built. {row.error}"
+        return [replace(row, cell=t.cell, error=error, cost={}) for t in released]
+
+
+def carry_out(
+    cells: Sequence[Cell],
+    ledger: Ledger,
+    *,
+    jobs: int = 2,
+    limits: Limits | None = None,
+    fresh: bool = False,
+    keep: Path | None = None,
+    watch: Watcher | None = None,
+    executor: Literal["processes", "here"] = "processes",
+) -> list[Row]:
+    """Rows of all cells, in their order. Each row is in the ledger the moment its cell ends.
+
+    Args:
+        fresh: compute everything anew and replace the rows there are.
+        keep: folder for the answers of the cells computed now, each under its key.
+        watch: called whenever something changes.
+    """
+    limits = limits or Limits()
+    unique = list({cell.key: cell for cell in cells}.values())
+    known = {} if fresh else {row.key: row for row in ledger.rows(c.key for c in unique) if not _outgrown(row, limits)}
+    todo = [cell for cell in unique if cell.key not in known]
+    progress = Progress(len(unique), reused=len(unique) - len(todo))
+    show = watch or (lambda _: None)
+    show(progress)
+    plan = Plan(todo, limits, keep)
+    local = LocalExecutor(jobs)
+    results = local.run(plan) if executor == "processes" else run_here(plan)
+    for task, row in results:
+        if task.only_build:
+            rows = plan.built(task, row)
+        else:
+            rows = [replace(row, cell=task.cell)]
+        for found in rows:
+            found = replace(found, created=now())
+            # A cell is here because it had no row, or one to be replaced (fresh, or stopped by a smaller limit).
+            ledger.write(found, replace=True)
+            known[found.key] = found
+            progress.finished.append(found)
+        progress.running = [_name(job.task) for job in local.running]
+        show(progress)
+    return [known[cell.key] for cell in cells]
+
+
+def _outgrown(row: Row, limits: Limits) -> bool:
+    """Was the cell stopped by a limit that is wider now? Then it deserves another try."""
+    name, limit = ("timeout", limits.timeout) if row.status == "timed-out" else ("memory", limits.bytes)
+    if row.status not in ("timed-out", "out-of-memory"):
+        return False
+    return limit is None or limit > row.limits.get(name, float("inf"))
+
+
+def _name(task: Task) -> str:
+    what = f"building {task.cell.problem}" if task.only_build else task.cell.label
+    return f"{what} (seed {task.cell.seed})"
