@@ -35,14 +35,8 @@ def word_tokenizer(
         raise BadInput("A word tokenizer needs at least one text with a word in it, but none was given.")
     room = len(counts) if vocab_size is None else vocab_size - len(SPECIAL)
     if room < 1:
-        raise BadInput(
-            f"vocab_size must exceed the {len(SPECIAL)} special tokens, but {vocab_size} was given."
-        )
-    words = [
-        word
-        for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        if word not in SPECIAL
-    ]
+        raise BadInput(f"vocab_size must exceed the {len(SPECIAL)} special tokens, but {vocab_size} was given.")
+    words = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if word not in SPECIAL]
     vocabulary = {token: i for i, token in enumerate((*SPECIAL, *words[:room]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = splitter
@@ -62,9 +56,7 @@ def bpe_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTok
 
     smallest = 256 + len(SPECIAL)
     if vocab_size < smallest:
-        raise BadInput(
-            f"A byte-pair vocabulary has at least {smallest} tokens, but vocab_size={vocab_size} was given."
-        )
+        raise BadInput(f"A byte-pair vocabulary has at least {smallest} tokens, but vocab_size={vocab_size} was given.")
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
