@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import TracebackType
@@ -95,17 +96,13 @@ def note(**values: Any) -> None:
 
 
 def _reset_peak() -> None:
-    try:
+    with suppress(OSError):  # not Linux, or not allowed: the peak is then that of the process's whole life
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # not Linux, or not allowed: the peak is then that of the process's whole life
 
 
 def _peak() -> int:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) * 1024
-    except OSError:
-        pass
     return int(psutil.Process().memory_info().rss)

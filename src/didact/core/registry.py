@@ -163,12 +163,25 @@ def parse_reference(reference: str) -> tuple[str, dict[str, str]]:
 
 
 def make_method(reference: str | Method) -> Method:
-    """A method instance from a reference such as `"ssd:alpha=20"`. Values are parsed by the method's own types."""
+    """A method instance from a reference: `"ssd:alpha=20"`, or `"mine.py:MyMethod:alpha=20"` from a file of your own.
+
+    Values are parsed by the method's own types.
+    """
     if isinstance(reference, Method):
         return reference
-    slug, options = parse_reference(reference)
-    cls = get_method(slug)
+    path, colon, rest = _split_file(reference)
+    name, options = parse_reference(rest if colon else reference)
+    cls = _method_in(Path(path), name) if colon else get_method(name)
     return cls(**{key: _literal(value) for key, value in options.items()})
+
+
+def _method_in(path: Path, name: str) -> type[Method]:
+    """A registered method of a user's file, by class name or slug."""
+    module = import_file(path)
+    cls = getattr(module, name, None) or _methods.get(name)
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise UnknownName(f"The file {path} has no method {name!r}.")
+    return register(cls)
 
 
 def make_problem(reference: str, seed: int = 0, scale: str = "laptop") -> Problem[Any, Any]:

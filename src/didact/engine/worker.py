@@ -119,7 +119,8 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    if torch.cuda.is_available():  # on one CPU thread everything is deterministic, and the switch costs seconds
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def environment() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from didact.core.errors import BadInput
 from didact.core.metric import Constraint, Metric, Primary
 from didact.core.objective import Classification, Regression
 from didact.forgetting.relearning import relearning_steps
@@ -76,6 +77,7 @@ class Scorer:
 
     def score(self, answer: nn.Module) -> dict[str, float]:
         given, truth = self.given, self.truth
+        check_outputs(self.objective, answer, truth.test)
         sets = {"forget": given.forget, "unseen": truth.holdout, "retain": given.retain, "test": truth.test}
         mine, reference = self._scores(answer, sets), self._scores(truth.reference, sets)
         gaps = {name: abs(mine[name] - reference[name]) for name in sets}
@@ -107,6 +109,7 @@ class Scorer:
     ) -> dict[str, float]:
         """What tuning may see: utility on validation data, and how far forgetting is from its stated target."""
         objective = given.objective
+        check_outputs(objective, answer, validation)
         forget = objective.mean_score(answer, given.forget)
         gap = abs(forget - (given.stop_score - 0.05 if given.target is None else given.target))
         if holdout is not None:
@@ -188,6 +191,13 @@ class Scorer:
         if isinstance(self.objective, Regression):  # scores are negative errors: half as good is twice the error
             return test < 2 * original
         return test < 0.5 * original
+
+
+def check_outputs(objective: Objective, answer: nn.Module, data: Dataset[Any]) -> None:
+    """Refuse an answer that computes no numbers: the largest of ten NaN would pass for a prediction."""
+    for output, _ in objective.outputs(answer, data):
+        if not torch.isfinite(output).all():
+            raise BadInput("The method diverged: its model returns values that are not finite numbers.")
 
 
 def js_divergence(p: Tensor, q: Tensor) -> Tensor:
