@@ -19,8 +19,8 @@ Truth = TypeVar("Truth")
 class Problem(ABC, Generic[Given, Truth]):
     """One instance of a family's task, made by a builder from a seed.
 
-    `given` is all a method ever receives. `reveal` makes what only the scorer may read (test data, true labels, a
-    reference); it is called after the method has answered, so that while a method runs the truth is not in memory.
+    `given` is all a method ever receives: no way leads from it to the problem. `reveal` makes what only the scorer
+    may read (test data, true labels, a reference); the bench calls it after the method has answered.
     """
 
     given: Given

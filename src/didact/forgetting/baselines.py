@@ -92,7 +92,7 @@ class GradientAscent(Unlearner):
     )
     lr: PositiveFloat | None = None  #: default: a tenth of the recipe's
     epochs: PositiveInt = 20  #: at most; ends as soon as the forget score is reached
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt = 32  #: samples a step
 
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
         log = fit(
@@ -126,9 +126,9 @@ class GradientDifference(Unlearner):
         tunes={"lr": Range(1e-5, 1e-2, log=True), "retain_weight": Range(0.1, 10.0, log=True)},
     )
     lr: PositiveFloat | None = None  #: default: a tenth of the recipe's
-    retain_weight: PositiveFloat = 1.0
+    retain_weight: PositiveFloat = 1.0  #: weight of the retained data's loss
     epochs: PositiveInt = 20  #: passes over the forget data, at most
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt = 32  #: samples a step
 
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
         objective = request.objective
@@ -176,7 +176,7 @@ class RandomLabels(Unlearner):
         needs=("retain",),
         tunes={"lr_factor": Range(0.03, 3.0, log=True), "epochs": Range(1, 10, integer=True)},
     )
-    epochs: PositiveInt = 5
+    epochs: PositiveInt = 5  #: passes over the data
     lr_factor: PositiveFloat = 0.3  #: learning rate relative to the recipe's
     use_retain: bool = True  #: train on the retained data beside the forget data
 
@@ -203,10 +203,10 @@ class BadTeacher(Unlearner):
         needs=("retain",),
         tunes={"lr": Range(1e-5, 1e-2, log=True), "epochs": Range(1, 5, integer=True)},
     )
-    lr: PositiveFloat = 1e-4
-    epochs: PositiveInt = 1
+    lr: PositiveFloat = 1e-4  #: learning rate
+    epochs: PositiveInt = 1  #: passes over forget data and retained share
     retain_share: PositiveFloat = 0.3  #: part of the retained data that is used
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt = 32  #: samples a step
 
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
         objective = request.objective

@@ -42,8 +42,10 @@ class SelectiveSynapticDampening(Unlearner):
 
     Errors: an alpha or lam that is not positive, unlabelled data without `label_free`, a stored importance whose
     names or shapes are not the model's, a frozen model.
+
     Cost: one forward and one backward pass over all training data; memory for two gradients; `alpha="auto"` adds up
     to 41 forward passes over the forget data.
+
     Reference: Foster, Schoepf and Brintrup, "Fast Machine Unlearning Without Retraining Through Selective Synaptic
     Dampening", AAAI 2024, arXiv 2308.07707.
     """
