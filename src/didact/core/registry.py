@@ -59,10 +59,18 @@ def register(cls: M) -> M:
     """Class decorator: make a method known under its card's slug."""
     slug = cls.card.slug
     other = _methods.get(slug)
-    if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+    # The same file may be met twice, as a script and as an imported file: that is one method, not two.
+    if other is not None and (_file(other), other.__qualname__) != (_file(cls), cls.__qualname__):
         raise BadInput(f"Two methods have the slug {slug!r}: {other.__module__} and {cls.__module__}. Rename one.")
     _methods[slug] = cls
     return cls
+
+
+def _file(cls: type) -> str:
+    try:
+        return str(Path(inspect.getfile(cls)).resolve())
+    except (TypeError, OSError):  # defined in a notebook or a prompt
+        return cls.__module__
 
 
 def problem(name: str, family: str) -> Callable[[F], F]:

@@ -18,10 +18,11 @@ from didact.core.metric import COSTS, Primary
 from didact.core.problem import Family
 from didact.engine import export, report
 from didact.engine.cells import Cell, absolute, make_cell, parse_methods
+from didact.engine.executor import LocalExecutor
 from didact.engine.leaderboard import Entry, Leaderboard, make_leaderboard
 from didact.engine.ledger import Ledger, Row, Run, now
 from didact.engine.progress import shown
-from didact.engine.runner import Limits, carry_out
+from didact.engine.runner import Limits, Plan, carry_out
 from didact.engine.tuning import Tuned, describe, tune
 
 
@@ -208,14 +209,8 @@ def _best_row(entry: Entry, board: Leaderboard) -> Row | None:
 
 
 def _compute_again(cell: Cell, store: Path) -> None:
-    from didact.engine.cells import Task
-    from didact.engine.executor import LocalExecutor
-    from didact.engine.runner import Plan
-
-    plan = Plan([cell], Limits(None, None), store)
-    for task, row in LocalExecutor(1).run(plan):
-        if isinstance(task, Task) and task.only_build:
-            plan.built(task, row)
+    for _ in LocalExecutor(1).run(Plan([cell], Limits(None, None), store)):
+        pass
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -59,7 +59,6 @@ class Task:
     timeout: float | None = None  #: seconds for the method itself
     memory: int | None = None  #: bytes above what the worker holds when it starts
     keep: str | None = None  #: folder for the answer
-    only_build: bool = False  #: make the problem (and what it caches), run no method
 
 
 def make_cell(

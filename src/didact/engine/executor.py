@@ -37,6 +37,9 @@ class Queue(Protocol):
     def take(self) -> Task | None:
         """The next task that is ready to run; None when there is none (yet)."""
 
+    def built(self, task: Task) -> None:
+        """The task's problem is built: its workpieces are in the cache now."""
+
 
 @dataclass
 class Job:
@@ -80,7 +83,7 @@ class LocalExecutor:
                     self.running.append(self._start(task))
                 if not self.running:
                     return
-                for job in self._finished():
+                for job in self._finished(queue):
                     row = self._conclude(job)
                     attempts[job.task] += 1
                     if row is None and attempts[job.task] < ATTEMPTS:
@@ -106,23 +109,23 @@ class LocalExecutor:
         now = time.monotonic()
         return Job(task, process, ours, output, now + max(PATIENCE, task.timeout or 0), now)
 
-    def _finished(self) -> list[Job]:
+    def _finished(self, queue: Queue) -> list[Job]:
         """Wait for news, look after the limits, and hand back the jobs that ended."""
         handles: list[Any] = [h for job in self.running for h in (job.process.sentinel, job.pipe) if h is not None]
         pause = min([0.25, *(max(0.0, job.deadline - time.monotonic()) for job in self.running)])
         wait(handles, timeout=pause)
         ended = []
         for job in self.running:
-            self._listen(job)
+            self._listen(job, queue)
             self._watch(job)
             # A worker that sent its row is done for us; it exits on its own.
             if job.row is not None or not job.process.is_alive():
-                self._listen(job)
+                self._listen(job, queue)
                 ended.append(job)
         self.running = [job for job in self.running if job not in ended]
         return ended
 
-    def _listen(self, job: Job) -> None:
+    def _listen(self, job: Job, queue: Queue) -> None:
         with suppress(EOFError, OSError):
             while job.row is None and job.pipe.poll():
                 kind, value = job.pipe.recv()
@@ -130,6 +133,8 @@ class LocalExecutor:
                     job.row = value
                     return
                 job.phase = value
+                if value == "built":
+                    queue.built(job.task)
                 limit = job.task.timeout if value == "solving" else max(PATIENCE, job.task.timeout or 0)
                 job.deadline = time.monotonic() + limit if limit else float("inf")
                 if value == "solving":

@@ -132,8 +132,10 @@ def _ranked(entries: list[Entry], primary: Primary, family: Family) -> list[Entr
     ranked: list[Entry] = []
     for entry in fit:
         rank = 1 + sum(value(other) > value(entry) for other in fit)
-        tied = bool(fit) and entry is not fit[0] and _same(fit[0], entry, primary.metric)
+        tied = entry is not fit[0] and _same(fit[0], entry, primary.metric)
         ranked.append(replace(entry, rank=rank, tied=tied))
+    if any(entry.tied for entry in ranked):
+        ranked[0] = replace(ranked[0], tied=True)
     return ranked + unfit
 
 

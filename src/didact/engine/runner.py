@@ -52,33 +52,41 @@ Watcher = Callable[[Progress], None]
 
 
 class Plan:
-    """Tasks in order, each problem built once before the cells that use it."""
+    """Tasks in order. The first cell of each problem goes ahead and builds it (training what the problem needs into
+    the cache); the others of the same problem follow once it is built."""
 
-    def __init__(self, cells: Sequence[Cell], limits: Limits, keep: Path | None) -> None:
+    def __init__(self, cells: Sequence[Cell], limits: Limits, keep: Path | None = None) -> None:
         self.ready: deque[Task] = deque()
-        self.blocked: dict[tuple[str, str, int, str], list[Task]] = {}
+        self.waiting: dict[Place, list[Task]] = {}
         for cell in cells:
-            folder = str(keep / cell.key) if keep else None
-            task = Task(cell, limits.timeout, limits.bytes, folder)
-            self.blocked.setdefault(self._problem(cell), []).append(task)
-        for tasks in self.blocked.values():
-            self.ready.append(replace(tasks[0], keep=None, only_build=True))
-
-    @staticmethod
-    def _problem(cell: Cell) -> tuple[str, str, int, str]:
-        return cell.problem, cell.scale, cell.seed, cell.role
+            task = Task(cell, limits.timeout, limits.bytes, str(keep / cell.key) if keep else None)
+            if _place(cell) in self.waiting:
+                self.waiting[_place(cell)].append(task)
+            else:
+                self.waiting[_place(cell)] = []
+                self.ready.append(task)
 
     def take(self) -> Task | None:
         return self.ready.popleft() if self.ready else None
 
-    def built(self, task: Task, row: Row) -> list[Row]:
-        """Release the cells of a problem; when it could not be built, their rows instead."""
-        released = self.blocked.pop(self._problem(task.cell))
-        if row.status == "done":
-            self.ready.extend(released)
-            return []
+    def built(self, task: Task) -> None:
+        self.ready.extend(self.waiting.pop(_place(task.cell), ()))
+
+    def finished(self, task: Task, row: Row) -> list[Row]:
+        """The rows that an ended task decides: its own, and those of the cells whose problem it could not build."""
+        stranded = self.waiting.pop(_place(task.cell), [])
+        if row.status == "done":  # computed in this process, where nobody reports that the problem is built
+            self.ready.extend(stranded)
+            return [row]
         error = f"The problem could not be built. {row.error}"
-        return [replace(row, cell=t.cell, error=error, cost={}) for t in released]
+        return [row, *(replace(row, cell=t.cell, error=error) for t in stranded)]
+
+
+Place = tuple[str, str, int]
+
+
+def _place(cell: Cell) -> Place:
+    return cell.problem, cell.scale, cell.seed
 
 
 def carry_out(
@@ -110,11 +118,7 @@ def carry_out(
     local = LocalExecutor(jobs)
     results = local.run(plan) if executor == "processes" else run_here(plan)
     for task, row in results:
-        if task.only_build:
-            rows = plan.built(task, row)
-        else:
-            rows = [replace(row, cell=task.cell)]
-        for found in rows:
+        for found in plan.finished(task, replace(row, cell=task.cell)):
             found = replace(found, created=now())
             # A cell is here because it had no row, or one to be replaced (fresh, or stopped by a smaller limit).
             ledger.write(found, replace=True)
@@ -134,5 +138,4 @@ def _outgrown(row: Row, limits: Limits) -> bool:
 
 
 def _name(task: Task) -> str:
-    what = f"building {task.cell.problem}" if task.only_build else task.cell.label
-    return f"{what} (seed {task.cell.seed})"
+    return f"{task.cell.label} (seed {task.cell.seed})"
