@@ -55,8 +55,9 @@ def default_collate(samples: list[Any]) -> Any:
 
 
 def materialise(dataset: Dataset[Any]) -> tuple[Tensor, ...]:
-    """All samples of a dataset of tensor pairs, stacked. Memory: the whole dataset."""
+    """All samples of a dataset, stacked: a tensor for each element of a pair or mapping. Memory: the whole dataset."""
     tensors = as_tensors(dataset)
     if tensors is not None:
         return tensors
-    return tuple(torch_collate([dataset[i] for i in range(len(dataset))]))  # type: ignore[arg-type]
+    found = default_collate([dataset[i] for i in range(len(dataset))])  # type: ignore[arg-type]
+    return tuple(found.values()) if isinstance(found, dict) else tuple(found)

@@ -21,6 +21,9 @@ Outcome = Literal["holds", "fails", "undecided"]
 #: metrics (and costs and logged numbers) of every arm, for one problem and seed
 Rows = Mapping[str, Mapping[str, float]]
 
+#: float noise must not turn an exact tie into a failure
+ROUNDING = 1e-9
+
 SELF = "self"  #: the arm that runs the claim's own method at its defaults
 
 
@@ -179,9 +182,9 @@ def _judge_one(expectation: Expectation, observations: Sequence[Rows]) -> Judged
         return Judged(expectation.text, "undecided", mean, -math.inf, math.inf, len(effects), lost)
     bounds = [mean_bounds(column) for column in zip(*effects, strict=True)]
     outcome: Outcome = "undecided"
-    if all(low >= 0 for _, low, _ in bounds) and not lost:
+    if all(low >= -ROUNDING for _, low, _ in bounds) and not lost:
         outcome = "holds"
-    elif any(high < 0 for _, _, high in bounds):
+    elif any(high < -ROUNDING for _, _, high in bounds):
         outcome = "fails"
     mean, low, high = min(bounds)  # of two effects (close to), the one that is nearer to breaking
     return Judged(expectation.text, outcome, mean, low, high, len(effects), lost)
@@ -204,10 +207,4 @@ def mean_bounds(values: Sequence[float], confidence: float = 0.95) -> tuple[floa
     if len(array) < 2:
         return mean, -math.inf, math.inf
     half = float(stats.t.ppf(confidence, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array)))
-    # Equal numbers have no spread; float noise must not turn an exact tie into a failure.
-    slack = 1e-12 * max(1.0, abs(mean))
-    return (
-        mean,
-        mean - half + (slack if half <= slack else 0.0),
-        mean + half + (slack if half <= slack else 0.0),
-    )
+    return mean, mean - half, mean + half

@@ -114,7 +114,7 @@ def fit(
             batch = send_to_device(batch, accelerator.device)
             with accelerator.autocast():
                 loss = _loss(prepared, objective, batch, hooks, step)
-            accelerator.backward(loss / accumulate)
+            accelerator.backward(loss)  # divides by the number of accumulated batches
             losses.append(loss.detach())
             if (index + 1) % accumulate and index + 1 < len(loader):
                 continue

@@ -150,7 +150,10 @@ class Objective(ABC):
         if not caught:
             raise BadInput(f"The layer {layer!r} was not used in the forward pass, so it has no features.")
         mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-        return pool(caught[-1], self.size(batch), mask)
+        found = pool(caught[-1], self.size(batch), mask)
+        if found.requires_grad:  # this gradient does not come through the model's output
+            found.register_hook(backward_counter(self.size(batch)))
+        return found
 
     def per_sample_gradients(self, model: nn.Module, batch: Batch, names: set[str] | None = None) -> dict[str, Tensor]:
         """Gradient of each sample's loss: parameter name -> (B, *shape).
@@ -238,8 +241,9 @@ class Classification(Objective):
         # Draw among the classes without the true one: an index at or above the true one's moves up by one.
         places = torch.searchsorted(classes, targets)
         known = (places < len(classes)) & (classes[places.clamp(max=len(classes) - 1)] == targets)
-        drawn = torch.randint(len(classes) - 1, targets.shape, generator=generator)
-        return classes[drawn + (known & (drawn >= places)).long()]
+        others = torch.randint(len(classes) - 1, targets.shape, generator=generator)
+        any_class = torch.randint(len(classes), targets.shape, generator=generator)
+        return classes[torch.where(known, others + (others >= places).long(), any_class)]
 
 
 class Regression(Objective):

@@ -17,8 +17,17 @@ from didact.forgetting.baselines import (
     RandomLabels,
     Retrain,
 )
+from didact.forgetting.blindspot import Blindspot, GaussianAmnesiac
+from didact.forgetting.laf import LabelAgnosticForgetting
 from didact.forgetting.problem import Request, Unlearner, UnlearningProblem, unlearning_problem
 from didact.forgetting.scoring import METRICS, PRIMARY, TUNING
+from didact.forgetting.sparse_unlearning import (
+    FisherForgetting,
+    InfluenceUnlearn,
+    L1SparseFineTune,
+    MaskedRetrain,
+    PruneThenUnlearn,
+)
 from didact.forgetting.ssd import SelectiveSynapticDampening
 
 FAMILY = register_family(
@@ -37,7 +46,15 @@ FAMILY = register_family(
 
 __all__ = [
     "BadTeacher",
+    "Blindspot",
     "FineTune",
+    "FisherForgetting",
+    "GaussianAmnesiac",
+    "InfluenceUnlearn",
+    "L1SparseFineTune",
+    "LabelAgnosticForgetting",
+    "MaskedRetrain",
+    "PruneThenUnlearn",
     "GradientAscent",
     "GradientDifference",
     "Original",

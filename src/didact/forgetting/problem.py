@@ -257,7 +257,5 @@ def _sample_hashes(dataset: Dataset[Any]) -> set[int]:
         columns = materialise(dataset)
     except (RuntimeError, TypeError):  # ragged samples
         return {hash(digest([dataset[i]])) for i in range(len(dataset))}  # type: ignore[arg-type]
-    if isinstance(columns, dict):
-        columns = tuple(columns.values())
     rows = np.concatenate([c.detach().cpu().reshape(len(c), -1).to(torch.float64).numpy() for c in columns], axis=1)
     return {hash(row.tobytes()) for row in rows}

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from didact.core.errors import BadInput
 from didact.core.metric import Constraint, Metric, Primary
-from didact.core.objective import Classification, Regression
+from didact.core.objective import Classification, Objective, Regression
 from didact.forgetting.relearning import relearning_steps
 from didact.models.artifacts import stored_bytes
 from didact.parts.membership import judged_unseen, membership_auc
@@ -154,8 +154,8 @@ class Scorer:
         logit = float((mine - reference).norm(dim=-1).mean())
         if isinstance(self.objective, Regression):
             original = self._outputs(self.given.model)
-            w1 = _wasserstein(mine, reference)
-            before = _wasserstein(original, reference)
+            w1 = wasserstein(mine, reference)
+            before = wasserstein(original, reference)
             return {
                 "act_dist": NAN,
                 "logit_dist": logit,
@@ -223,5 +223,5 @@ def _numpy(values: Tensor) -> np.ndarray[Any, Any]:
     return values.detach().cpu().double().numpy()
 
 
-def _wasserstein(a: Tensor, b: Tensor) -> float:
+def wasserstein(a: Tensor, b: Tensor) -> float:
     return float(wasserstein_distance(a.flatten().numpy(), b.flatten().numpy()))

@@ -61,3 +61,9 @@ def pooled(targets: Sequence[Tensor]) -> Tensor:
     if len({t.shape for t in targets}) == 1:
         return torch.stack(list(targets))
     return torch.cat([t.flatten() for t in targets])
+
+
+def in_memory(dataset: Dataset[Any]) -> Dataset[Any]:
+    """Subsets and concatenations of tensors as plain tensors: no gathering of rows anew at every step."""
+    tensors = as_tensors(dataset)
+    return dataset if tensors is None else TensorDataset(*tensors)

@@ -1,4 +1,4 @@
-"""Pruning masks: which weights stay. Masks are kept beside the model, name -> boolean tensor, True where kept."""
+"""Pruning masks: which weights stay. A mask is a boolean tensor of the weight's shape, True where kept."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ def keep_largest(scores: Mapping[str, Tensor], rate: float) -> Masks:
     """Masks that drop the `round(rate * n)` smallest scores over all tensors together."""
     if not 0 <= rate < 1:
         raise BadInput(f"A pruning rate lies in [0, 1), but {rate} was given.")
+    if not scores:
+        raise BadInput("There is nothing to prune: the model has no convolution or linear weight of its own.")
     flat = torch.cat([score.flatten() for score in scores.values()])
     kept = torch.ones_like(flat, dtype=torch.bool)
     drop = round(rate * flat.numel())
@@ -108,12 +110,10 @@ class _Masked(nn.Module):
 
 
 def impose(model: nn.Module, masks: Masks) -> nn.Module:
-    """Tie the masks to the model, in place: until `lift`, dropped weights are zero whatever trains or edits
-    it.
+    """Tie the masks to the model, in place: until `lift`, dropped weights are zero whatever trains it.
 
-    Each masked weight becomes a parametrization of torch, so parameters' names change
-    (`x.parametrizations.weight .original`); gradients of dropped weights are zero. Copies of the model keep
-    the masks.
+    Each masked weight becomes a parametrization of torch, so its parameter gets another name; gradients of
+    dropped weights are zero. Copies of the model keep the masks.
     """
     weights = prunable(model)
     check_masks(weights, masks)
@@ -131,6 +131,9 @@ def lift(model: nn.Module, masks: Masks) -> nn.Module:
         if not parametrize.is_parametrized(module, "weight"):
             raise BadInput(f"No mask is imposed on {name}, so none can be lifted.")
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+        # torch puts the weight last; whoever flattens parameters into a vector relies on the old order.
+        for other in [key for key in module._parameters if key != "weight"]:
+            module._parameters[other] = module._parameters.pop(other)
     return model
 
 
@@ -143,7 +146,7 @@ def apply_masks(weights: Mapping[str, Tensor], masks: Masks) -> None:
 
 
 def keeper(weights: dict[str, nn.Parameter], masks: Masks) -> Callable[[nn.Module, int], None]:
-    """A hook for `fit` that applies the masks after each step: momentum and decay revive dropped weights otherwise."""
+    """A hook for `fit` that applies the masks after each step: momentum and decay revive dropped weights."""
 
     def keep(model: nn.Module, step: int) -> None:
         apply_masks(weights, masks)

@@ -1,0 +1,52 @@
+# make demo   set everything up and run the main job: a bench of forgetting methods with its report
+# make test   set everything up and run the tests
+# Nothing but Python (3.11 or newer), pip and make is needed.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+OUT    ?= demo
+JOBS   ?= 2
+
+.PHONY: demo test test-all claims lint types contracts check docs bench-overhead clean
+
+demo: $(STAMP)
+	$(BIN)/didact bench forgetting --problem digits-class --seeds 3 --jobs $(JOBS) --ledger $(OUT)/ledger.sqlite --out $(OUT)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS)
+
+# All claims: resumes, and writes results/, from which the README's and the site's tables are made.
+claims: $(STAMP)
+	$(BIN)/didact claim --all --jobs $(JOBS) --ledger results/ledger.sqlite --results results
+	$(BIN)/python docs/tables.py
+
+lint: $(STAMP)
+	$(BIN)/ruff check src tests benchmarks docs examples
+	$(BIN)/ruff format --check src tests benchmarks docs examples
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+contracts: $(STAMP)
+	$(BIN)/lint-imports
+
+check: lint types contracts
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+bench-overhead: $(STAMP)
+	$(BIN)/python benchmarks/overhead.py
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) site demo runs
