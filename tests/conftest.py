@@ -11,8 +11,8 @@ os.environ["DIDACT_CACHE"] = str(_root / "cache")
 os.environ["DIDACT_LEDGER"] = str(_root / "ledger.sqlite")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest
-import torch
+import pytest  # noqa: E402  (the environment comes first)
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
 

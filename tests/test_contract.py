@@ -129,7 +129,7 @@ def test_its_answer_saves_and_loads_and_scores_the_same(cls, problem, tmp_path):
 def test_it_counts_its_passes(cls, problem):
     with Meter() as meter:
         cls().solve(problem.given)
-    assert meter.passes > 0
+    assert (meter.passes > 0) != (cls.card.slug == "original")
 
 
 def peeks(cls, problem) -> bool:

@@ -21,7 +21,8 @@ METHODS = ",".join([f"{FILE}:Sleeps:seconds={s}" for s in (0.05, 0.1)] + ["fine-
 
 def command(ledger: str, out: Path) -> list[str]:
     options = ["--problem", f"{FILE}:make", "--methods", METHODS, "--seeds", "3", "--jobs", "2"]
-    return [sys.executable, "-m", "didact.cli", "bench", "forgetting", *options, "--ledger", ledger, "--out", str(out), "--json"]
+    places = ["--ledger", ledger, "--out", str(out)]
+    return [sys.executable, "-m", "didact.cli", "bench", "forgetting", *options, *places]
 
 
 def snapshot(ledger: str) -> dict[str, str]:

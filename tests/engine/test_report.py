@@ -18,7 +18,7 @@ from didact.engine.leaderboard import Leaderboard, Statistic, make_leaderboard
 from didact.engine.ledger import Row, Run
 from didact.engine.report import render
 from didact.engine.report.figures import payload, whiskers
-from didact.engine.report.words import amount, interval, listed
+from didact.engine.words import amount, interval, listed
 
 FAMILY = Family(
     name="cooking",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -50,7 +51,7 @@ def list_methods(family: str | None, all_: bool, ledger: str | None, as_json: bo
         verdict = line["verdict"] or ("" if line["built"] else "not built yet")
         shown = f"[{COLOURS[verdict]}]{verdict}[/]" if verdict in COLOURS else verdict
         table.add_row(line["slug"], line["family"], line["title"], line["paper"], line["kind"], shown)
-    _wide_console().print(table)
+    wide_console().print(table)
     return 0
 
 
@@ -70,7 +71,7 @@ def list_problems(family: str | None, as_json: bool) -> int:
     for line in lines:
         options = " ".join(f"{k}={v}" for k, v in line["options"].items())
         table.add_row(line["name"], line["family"], line["summary"], options)
-    _wide_console().print(table)
+    wide_console().print(table)
     return 0
 
 
@@ -135,9 +136,10 @@ def search(words: str, methods: list[type[Method]]) -> list[tuple[float, type[Me
     texts = [" ".join([*[cls.card.slug, cls.card.title, cls.summary()] * 3, cls.__doc__ or ""]) for cls in methods]
     # Word stems by character n-grams: "forgets" finds "forget" and "retained" finds "retain".
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, lowercase=True)
+    barred = set(re.findall(r"without\s+(?:the\s+|any\s+)?(retain|label)", words.lower()))
     scores = (vectors.fit_transform(texts) @ vectors.transform([words]).T).toarray().ravel()
     ranked = sorted(zip(scores, methods, strict=True), key=lambda pair: -pair[0])
-    return [(float(score), cls) for score, cls in ranked if score > 0.01]
+    return [(float(score), cls) for score, cls in ranked if score > 0.01 and not barred & set(cls.card.needs)]
 
 
 def _line(cls: type[Method], verdicts: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -176,6 +178,7 @@ def _details(cls: type[Method], verdict: dict[str, Any] | None) -> dict[str, Any
     }
 
 
-def _wide_console() -> Console:
+def wide_console() -> Console:
+    """In a file or a pipe there is no width to fit: a table cut to 80 columns would lose its content."""
     console = Console()
     return console if console.is_terminal else Console(width=180)

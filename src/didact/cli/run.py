@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from didact.cli.browse import wide_console
 from didact.core import registry
 from didact.core.claim import Verdict
 from didact.core.errors import BadInput
@@ -84,9 +85,7 @@ def _print_outcome(found: Bench) -> None:
 
 
 def _print_board(console: Console, board: Leaderboard) -> None:
-    # In a file or a pipe there is no width to fit: a table cut to 80 columns would lose its numbers.
-    width = None if console.is_terminal else 140
-    (Console(width=width) if width else console).print(export.terminal(board))
+    (console if console.is_terminal else wide_console()).print(export.terminal(board))
 
 
 def run_claims(
@@ -155,7 +154,7 @@ def list_runs(ledger: str | None, as_json: bool) -> int:
         table.add_column(name)
     for run in runs:
         table.add_row(run.id, str(run.about.get("problem", "")), str(len(run.keys)), run.created)
-    Console().print(table)
+    wide_console().print(table)
     return 0
 
 

@@ -49,6 +49,8 @@ def default_collate(samples: list[Any]) -> Any:
     """PyTorch's collation; strings are dropped from mappings, as no model takes them."""
     if isinstance(samples[0], dict):
         samples = [{k: torch.as_tensor(v) for k, v in s.items() if not isinstance(v, str)} for s in samples]
+    if isinstance(samples[0], tuple):  # labels may be tensors in one part of a dataset and numbers in another
+        samples = [tuple(torch.as_tensor(value) for value in sample) for sample in samples]
     if isinstance(samples[0], Tensor):  # unlabelled data that yields bare inputs
         samples = [(sample,) for sample in samples]
     return torch_collate(samples)

@@ -11,8 +11,8 @@ Methods never carry a counter around. An Objective reports each pass, a method r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import TracebackType
@@ -87,6 +87,16 @@ def backward_counter(samples: int) -> Callable[[Any], None]:
             meter.backward += samples
 
     return counted
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """No meter counts inside: for checks that are no part of the method."""
+    token = _open.set(())
+    try:
+        yield
+    finally:
+        _open.reset(token)
 
 
 def note(**values: Any) -> None:

@@ -120,6 +120,8 @@ def family_names() -> list[str]:
 
 def get_family(name: str) -> Family:
     load(name)
+    if name not in _families:
+        load()
     return _look_up(_families, name, "family")
 
 

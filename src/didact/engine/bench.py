@@ -17,7 +17,7 @@ from didact.core.method import Method
 from didact.core.metric import COSTS, Primary
 from didact.core.problem import Family
 from didact.engine import export, report
-from didact.engine.cells import Cell, absolute, make_cell, parse_methods
+from didact.engine.cells import Cell, absolute, display, make_cell, parse_methods
 from didact.engine.executor import LocalExecutor
 from didact.engine.leaderboard import Entry, Leaderboard, make_leaderboard
 from didact.engine.ledger import Ledger, Row, Run, now
@@ -108,7 +108,8 @@ def bench(
     limits = Limits(timeout, memory)
     kept = set(keep)
 
-    title = f"{family} on {reference}"
+    shown_as = display(reference)
+    title = f"{family} on {shown_as}"
     with shown(title, quiet) as watch:
 
         def compute(cells: Sequence[Cell], store: Path | None = None) -> list[Row]:
@@ -121,14 +122,14 @@ def bench(
         cells = [make_cell(m, reference, s, family=family, scale=scale) for s in numbers for m in chosen]
         trials = [row for t in tuned for row in t.trials]
         facts = {
-            "problem": reference, "scale": scale, "seeds": numbers, "methods": [c.label for c in cells[: len(chosen)]],
+            "problem": shown_as, "scale": scale, "seeds": numbers, "methods": [c.label for c in cells[: len(chosen)]],
             "by": str(primary), "tune": tune_trials, "command": command,
         }  # fmt: skip
         run = Run(_run_id(family, reference), family, facts, [c.key for c in cells] + [r.key for r in trials], now())
         book.begin(run)
         store = folder / "answers" if folder else None
         rows = compute(cells, store)
-        board = make_leaderboard(about, reference, rows, primary)
+        board = make_leaderboard(about, shown_as, rows, primary)
         if folder and store:
             _keep_answers(board, kept, folder, store, compute)
 

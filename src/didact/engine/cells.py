@@ -102,6 +102,12 @@ def absolute(problem: str) -> str:
     return f"{Path(head + '.py').resolve()}:{rest}" if mark else problem
 
 
+def display(problem: str) -> str:
+    """A problem reference for people: a user's file by its name, without the folders of this machine."""
+    head, mark, rest = problem.partition(".py:")
+    return f"{Path(head).name}.py:{rest}" if mark else problem
+
+
 @cache
 def _code(cls: type[Method], problem: str) -> str:
     builder, _ = find_problem(problem)

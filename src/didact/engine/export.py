@@ -17,6 +17,7 @@ from rich.text import Text
 from didact.core.metric import COSTS
 from didact.engine.leaderboard import Entry, Leaderboard
 from didact.engine.ledger import Row
+from didact.engine.words import interval
 
 
 def write_tables(board: Leaderboard, rows: Sequence[Row], folder: Path) -> None:
@@ -104,7 +105,7 @@ def markdown(board: Leaderboard) -> str:
     head = ["rank", "method", *(_heading(board, m) for m in metrics), "seconds", "passes", "cells"]
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join(['---:', '---', *['---:'] * (len(head) - 2)])}|"]
     for entry in board.entries:
-        cells = [rank_text(entry), entry.label, *(str(entry[m]) for m in metrics), *_costs(entry)]
+        cells = [rank_text(entry), entry.label, *(_value(board, entry, m) for m in metrics), *_costs(entry)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"**{board.family.title}** on `{board.problem}`, best by {board.primary}", "", *lines, ""])
 
@@ -125,7 +126,7 @@ def terminal(board: Leaderboard, width: int | None = None) -> Table:
             table.add_section()
         style = "bold" if board.best is not None and entry.label == board.best.label else ""
         shown = Text(entry.label, style=style or ("dim" if entry.baseline else ""))
-        table.add_row(rank_text(entry), shown, *(str(entry[m]) for m in metrics), *_costs(entry), style=style)
+        table.add_row(rank_text(entry), shown, *(_value(board, entry, m) for m in metrics), *_costs(entry), style=style)
         previous = entry
     return table
 
@@ -137,10 +138,15 @@ def plain(board: Leaderboard, width: int = 120) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def _value(board: Leaderboard, entry: Entry, name: str) -> str:
+    return interval(entry[name], board.metric(name).unit)
+
+
 def columns(board: Leaderboard) -> list[str]:
     """The primary metric, the constraint's, the trade-off's: what a first look needs."""
     constraint = [board.primary.constraint.metric] if board.primary.constraint else []
-    return list(dict.fromkeys([board.primary.metric, *constraint, *board.family.trade_off]))
+    names = dict.fromkeys([board.primary.metric, *constraint, *board.family.trade_off])
+    return [name for name in names if name not in ("seconds", "passes")]  # they have columns of their own
 
 
 def rank_text(entry: Entry) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 import torch
 from torch import nn
+from tqdm import tqdm
 
 import didact
 from didact.core import registry
@@ -29,7 +30,7 @@ from didact.core.cost import Meter
 from didact.core.errors import DidactError, NotApplicable, UnknownName
 from didact.core.method import Method
 from didact.core.problem import Problem
-from didact.engine.cells import Cell, Task
+from didact.engine.cells import Cell, Task, display
 from didact.engine.ledger import Row, Status
 from didact.models.artifacts import save, stored_bytes
 
@@ -40,6 +41,7 @@ def main(task: Task, pipe: Connection, output: str) -> None:
     """Entry point of a worker process."""
     os.setsid()  # the runner kills the whole group: a method's own subprocesses go too
     _redirect(output)
+    tqdm.set_lock(threading.RLock())  # its own would be a semaphore that outlives this process
     _die_with_parent()
     _limit_cpu(task)
     row = run(task, pipe)
@@ -104,7 +106,7 @@ def find_method(cell: Cell) -> Method:
 
 
 def keep_answer(problem: Problem[Any, Any], answer: Any, folder: Path, cell: Cell, metrics: dict[str, float]) -> None:
-    about = {"method": cell.method, "settings": cell.settings, "problem": cell.problem, "seed": cell.seed}
+    about = {"method": cell.method, "settings": cell.settings, "problem": display(cell.problem), "seed": cell.seed}
     about |= {"metrics": metrics, "didact": didact.__version__}
     if isinstance(answer, nn.Module):
         save(answer, folder, about)

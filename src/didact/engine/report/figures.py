@@ -9,7 +9,7 @@ from typing import Any
 
 from didact.core.metric import COSTS, Metric
 from didact.engine.leaderboard import Entry, Leaderboard, Statistic
-from didact.engine.report.words import amount, interval, rank_text
+from didact.engine.words import amount, interval, rank_text
 
 #: metrics with these units span orders of magnitude: drawn on a log axis
 LOG_UNITS = ("s", "B", "samples")

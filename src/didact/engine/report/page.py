@@ -16,7 +16,7 @@ from didact.engine.leaderboard import Leaderboard
 from didact.engine.ledger import Row, Run
 from didact.engine.report import table, tuning
 from didact.engine.report.figures import payload
-from didact.engine.report.words import best_means, interval, listed, tied_with
+from didact.engine.words import best_means, interval, listed, tied_with
 
 
 def render(run: Run, board: Leaderboard, trials: Sequence[Row] = (), *, about: Mapping[str, Any] | None = None) -> str:

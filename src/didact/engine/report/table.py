@@ -10,7 +10,7 @@ from didact.core.metric import COSTS, Metric
 from didact.engine.export import columns as first_look
 from didact.engine.leaderboard import Entry, Leaderboard
 from didact.engine.report.figures import Whisker, whiskers
-from didact.engine.report.words import amount, arrow, interval, rank_text
+from didact.engine.words import amount, arrow, interval, rank_text
 
 MAIN_COSTS = ("seconds", "passes", "peak_memory")
 

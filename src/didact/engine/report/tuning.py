@@ -10,7 +10,7 @@ from typing import Any
 from didact.core.problem import Family
 from didact.engine.ledger import Row
 from didact.engine.report.figures import polyline
-from didact.engine.report.words import amount
+from didact.engine.words import amount
 
 WIDTH, HEIGHT = 150.0, 30.0
 

@@ -8,12 +8,10 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from didact.core.errors import BadInput
-from didact.core.objective import Classification
-from didact.core.recipe import Recipe
 from didact.core.registry import problem
 from didact.data.digits import digits
 from didact.forgetting.problem import UnlearningProblem, unlearning_problem
-from didact.models.small import convnet
+from didact.forgetting.problems import digit_recipe
 from didact.models.workpieces import trained
 
 
@@ -43,13 +41,7 @@ def digits_backdoor(
 
     forget = _poisoned(TensorDataset(images[poisoned], labels[poisoned]), label, patch)
     retain = TensorDataset(images[clean], labels[clean])
-    recipe = Recipe(
-        lambda: convnet(10, 8, 1, (32, 64), 256),
-        Classification(),
-        "convnet 32-64-256",
-        epochs=epochs,
-        lr=1e-3,
-    )
+    recipe = digit_recipe(epochs=epochs)
     mixed = TensorDataset(*(torch.cat(pair) for pair in zip(retain.tensors, forget.tensors, strict=True)))
     return unlearning_problem(
         trained(recipe, mixed, seed),

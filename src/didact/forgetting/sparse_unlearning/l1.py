@@ -61,8 +61,8 @@ class L1SparseFineTune(Unlearner):
     decay: Literal["linear", "constant"] = "linear"  #: how the penalty's weight goes on from there
     epochs: PositiveInt = 10  #: passes over the retained data
     lr: PositiveFloat = 1e-2  #: learning rate, constant
-    momentum: NonNegativeFloat = 0.9
-    weight_decay: NonNegativeFloat = 5e-4
+    momentum: NonNegativeFloat = 0.9  #: of the SGD
+    weight_decay: NonNegativeFloat = 5e-4  #: of the SGD
     batch_size: PositiveInt = 32  #: the authors take 256 of 45,000 images; small data needs the steps
 
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
