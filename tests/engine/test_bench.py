@@ -1,6 +1,8 @@
 """The bench: what crashes, hangs, leaks or lies is a row; a run resumes; nothing is computed twice."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,12 @@ def test_a_problem_that_cannot_be_built_fails_its_cells_with_the_reason(ledger, 
     assert {r.status for r in outcome.rows} == {"failed"}
     assert all("the disk is gone" in r.error for r in outcome.rows)
     assert outcome.leaderboard.best is None
+
+
+def test_a_script_without_a_main_guard_works(tmp_path):
+    (tmp_path / "script.py").write_text(
+        f"import didact\nfound = didact.bench('forgetting', problem={PROBLEM!r}, methods='original', seeds=2,"
+        f" ledger='l.sqlite', quiet=True)\nprint([row.status for row in found.rows])\n"
+    )
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "['done', 'done']\n", done.stderr

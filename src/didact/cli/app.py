@@ -202,6 +202,3 @@ def main() -> None:
     except DidactError as error:
         print(f"didact: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("didact: stopped. The same command goes on where this one ended.", file=sys.stderr)
-        sys.exit(130)

@@ -136,7 +136,8 @@ def search(words: str, methods: list[type[Method]]) -> list[tuple[float, type[Me
     texts = [" ".join([*[cls.card.slug, cls.card.title, cls.summary()] * 3, cls.__doc__ or ""]) for cls in methods]
     # Word stems by character n-grams: "forgets" finds "forget" and "retained" finds "retain".
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, lowercase=True)
-    barred = set(re.findall(r"without\s+(?:the\s+|any\s+)?(retain|label)", words.lower()))
+    # "without labels", "without the retained data": what is ruled out by name is not offered.
+    barred = set(re.findall(r"without\s+(?:the\s+|any\s+)?(retain|labels)", words.lower()))
     scores = (vectors.fit_transform(texts) @ vectors.transform([words]).T).toarray().ravel()
     ranked = sorted(zip(scores, methods, strict=True), key=lambda pair: -pair[0])
     return [(float(score), cls) for score, cls in ranked if score > 0.01 and not barred & set(cls.card.needs)]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +27,24 @@ from didact.engine.ledger import Ledger
 COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
+P = ParamSpec("P")
+
+
+def resumable(command: Callable[P, int]) -> Callable[P, int]:
+    """A command that can be stopped with Ctrl-C and goes on when it is called again."""
+
+    @wraps(command)
+    def run(*arguments: P.args, **options: P.kwargs) -> int:
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt:
+            print("didact: stopped. The same command goes on where this one ended.", file=sys.stderr)
+            return 130
+
+    return run
+
+
+@resumable
 def run_bench(
     family: str,
     problem: str | None,
@@ -88,6 +109,7 @@ def _print_board(console: Console, board: Leaderboard) -> None:
     (console if console.is_terminal else wide_console()).print(export.terminal(board))
 
 
+@resumable
 def run_claims(
     slugs: list[str],
     family: str | None,

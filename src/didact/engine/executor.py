@@ -6,15 +6,17 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import psutil
@@ -104,7 +106,8 @@ class LocalExecutor:
         ours, theirs = self.context.Pipe(duplex=False)
         output = self.folder / f"{time.monotonic_ns()}.txt"
         process = self.context.Process(target=_work, args=(task, theirs, str(output)), daemon=False)
-        process.start()
+        with _without_main():
+            process.start()
         theirs.close()
         now = time.monotonic()
         return Job(task, process, ours, output, now + max(PATIENCE, task.timeout or 0), now)
@@ -218,6 +221,21 @@ def _server() -> Any:
             else:
                 os.environ[name] = value
     return context
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the caller's script from multiprocessing, which would import it in every worker.
+
+    No cell needs it; a script without a main guard would start its bench again, and the import would cost each cell
+    time.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _kill(process: BaseProcess) -> None:

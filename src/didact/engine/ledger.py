@@ -120,7 +120,7 @@ class Ledger:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
         try:
             _tables.create_all(self.engine)
-        except sa.exc.OperationalError as error:
+        except sa.exc.DatabaseError as error:
             raise BadInput(f"The ledger {self.engine.url!r} cannot be opened: {error.orig}") from None
 
     # -- rows ------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class Ledger:
         else:
             statement = statement.on_conflict_do_nothing(index_elements=["key"])
         with self.engine.begin() as connection:
-            return connection.execute(statement).rowcount > 0
+            return connection.execute(statement.returning(_rows.c.key)).first() is not None
 
     def rows(self, keys: Iterable[str] | None = None, **filters: Any) -> list[Row]:
         """Rows by key, or by equal columns (`family="forgetting", status="done"`)."""

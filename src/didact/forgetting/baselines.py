@@ -42,7 +42,7 @@ class Retrain(Unlearner):
         "retrain",
         "Retraining without the forget data",
         kind="baseline",
-        needs=("retain",),
+        needs=("retain", "labels"),
         tunes={"lr_factor": Range(0.3, 3.0, log=True)},
     )
     lr_factor: PositiveFloat = 1.0  #: learning rate relative to the recipe's
@@ -64,7 +64,7 @@ class FineTune(Unlearner):
         "fine-tune",
         "Fine-tuning on the retained data",
         kind="baseline",
-        needs=("retain",),
+        needs=("retain", "labels"),
         tunes={"lr_factor": Range(0.1, 30.0, log=True), "epochs": Range(1, 10, integer=True)},
     )
     epochs: PositiveInt | None = None  #: default: a tenth of the recipe's, at least 5
@@ -88,6 +88,7 @@ class GradientAscent(Unlearner):
         "gradient-ascent",
         "Gradient ascent on the forget data",
         kind="baseline",
+        needs=("labels",),
         tunes={"lr": Range(1e-5, 1e-2, log=True)},
     )
     lr: PositiveFloat | None = None  #: default: a tenth of the recipe's
@@ -122,7 +123,7 @@ class GradientDifference(Unlearner):
         "gradient-difference",
         "Gradient ascent on forget, descent on retain",
         kind="baseline",
-        needs=("retain",),
+        needs=("retain", "labels"),
         tunes={"lr": Range(1e-5, 1e-2, log=True), "retain_weight": Range(0.1, 10.0, log=True)},
     )
     lr: PositiveFloat | None = None  #: default: a tenth of the recipe's
@@ -173,7 +174,7 @@ class RandomLabels(Unlearner):
         "random-labels",
         "Fine-tuning on random labels",
         kind="baseline",
-        needs=("retain",),
+        needs=("retain", "labels"),
         tunes={"lr_factor": Range(0.03, 3.0, log=True), "epochs": Range(1, 10, integer=True)},
     )
     epochs: PositiveInt = 5  #: passes over the data

@@ -74,7 +74,7 @@ class Blindspot(Unlearner):
         "Deep Regression Unlearning",
         paper=PAPER,
         kind="method-set",
-        needs=("retain",),
+        needs=("retain", "labels"),
         code=CODE,
         licence="MIT",
         tunes={
@@ -192,7 +192,7 @@ class GaussianAmnesiac(Unlearner):
         "Deep Regression Unlearning: Gaussian-Amnesiac learning",
         paper=PAPER,
         tasks=("regression",),
-        needs=("retain",),
+        needs=("retain", "labels"),
         part_of="blindspot",
         code=CODE,
         licence="MIT",

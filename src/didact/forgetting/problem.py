@@ -136,6 +136,8 @@ class UnlearningProblem(Problem[Request, Truth]):
             return f"works with {' or '.join(tasks)}, but the model is of the kind {task}"
         if "retain" in needs and self.given.retain is None:
             return "needs retained data, and the problem gives none"
+        if "labels" in needs and not labelled(self.given):
+            return "needs labels, and the data has none"
         return None
 
 
@@ -196,6 +198,11 @@ def ignorance(request: Request) -> float:
     if isinstance(request.objective, Classification):
         return 1.0 / _classes(request)
     return 0.0
+
+
+def labelled(request: Request) -> bool:
+    batch = next(iter(request.objective.loader(request.forget, 1)))
+    return _targets_or_none(request.objective, batch) is not None
 
 
 def check(request: Request) -> None:

@@ -42,7 +42,7 @@ class FisherForgetting(Unlearner):
         "fisher-forgetting",
         "Eternal Sunshine of the Spotless Net: Selective Forgetting in Deep Networks",
         paper=Paper("Golatkar, Achille and Soatto", 2020, arxiv="1911.04933", venue="CVPR"),
-        needs=("retain",),
+        needs=("retain", "labels"),
         part_of="sparse-unlearning",
         code=CODE,
         licence=LICENCE,

@@ -49,7 +49,7 @@ class InfluenceUnlearn(Unlearner):
         "influence-unlearning",
         "Influence unlearning with the WoodFisher inverse Hessian",
         paper=Paper("Koh and Liang", 2017, arxiv="1703.04730", venue="ICML"),
-        needs=("retain",),
+        needs=("retain", "labels"),
         part_of="sparse-unlearning",
         code=CODE,
         licence=LICENCE,

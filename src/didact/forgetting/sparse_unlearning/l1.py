@@ -47,7 +47,7 @@ class L1SparseFineTune(Unlearner):
         "Model Sparsity Can Simplify Machine Unlearning",
         paper=PAPER,
         kind="method-set",
-        needs=("retain",),
+        needs=("retain", "labels"),
         code=CODE,
         licence=LICENCE,
         tunes={
@@ -101,6 +101,7 @@ class L1SparseFineTune(Unlearner):
             "self": "sparse-unlearning",
             "fine-tune-sgd": "sparse-unlearning:gamma=0",
             "prune-then-unlearn": "prune-then-unlearn:base=fine-tune:rate=0.95:prune=omp",
+            "fine-tune": "fine-tune",
         },
         expects=[
             better("mia_efficacy", than="fine-tune-sgd", by=0.20),
@@ -110,6 +111,8 @@ class L1SparseFineTune(Unlearner):
             no_worse("test_score", than="fine-tune-sgd", by=0.015),
             no_worse("test_score", than="fine-tune-sgd", by=0.015, arm="prune-then-unlearn"),
         ],
+        note="The dense model is fine-tuned as on the card, with SGD at 1e-2. Fine-tuning with the recipe's Adam (arm "
+        "fine-tune) hides the forget data better than the sparse model does; only the l1 penalty beats it too.",
     )
 
 
