@@ -6,6 +6,8 @@ import gc
 import torch._dynamo  # noqa: F401
 
 from didact.core import registry
+from didact.engine import bench as bench
+from didact.engine import executor as executor
 from didact.engine import worker as worker
 
 registry.load()

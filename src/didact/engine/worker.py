@@ -30,6 +30,7 @@ from didact.core.cost import Meter
 from didact.core.errors import DidactError, NotApplicable, UnknownName
 from didact.core.method import Method
 from didact.core.problem import Problem
+from didact.core.recipe import seed_torch
 from didact.engine.cells import Cell, Task, display
 from didact.engine.ledger import Row, Status
 from didact.models.artifacts import save, stored_bytes
@@ -117,7 +118,7 @@ def keep_answer(problem: Problem[Any, Any], answer: Any, folder: Path, cell: Cel
 def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    seed_torch(seed)
     if torch.cuda.is_available():  # on one CPU thread everything is deterministic, and the switch costs seconds
         torch.use_deterministic_algorithms(True, warn_only=True)
 
