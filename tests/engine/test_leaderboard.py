@@ -66,9 +66,20 @@ def test_ties_are_paired_over_seeds():
     assert ranks(mixed) == {"a": (1, True), "b": (2, True)}
 
 
-def test_the_best_is_the_cheapest_of_those_that_tie():
+def test_the_best_is_the_first_in_rank_and_the_cheapest_tie_is_named():
     found = board(rows("dear", [0.5, 0.6, 0.7], passes=900), rows("cheap", [0.6, 0.5, 0.68], passes=10))
-    assert found.best.label == "cheap"
+    assert found.best.label == "dear"
+    assert found.cheapest_tie.label == "cheap"
+    equal = board(rows("dear", [0.5, 0.6], passes=900), rows("cheap", [0.5, 0.6], passes=10))
+    assert equal.best.label == "cheap"
+    assert equal.cheapest_tie is None
+
+
+def test_methods_that_cannot_be_used_are_no_entries():
+    found = board(rows("a", [0.5, 0.6]), rows("b", [0, 0], status="not-applicable"))
+    assert [e.label for e in found.entries] == ["a"]
+    assert len(found.inapplicable) == 2
+    assert not found.failures
 
 
 def test_a_metric_to_be_small_ranks_the_small_first():

@@ -97,9 +97,8 @@ def _print_outcome(found: Bench) -> None:
         console.print(
             f"[red]{status}[/red]  {label}  (seeds {', '.join(map(str, where))}); the report has the traceback"
         )
-    for row in found.rows:
-        if row.status == "not-applicable" and row.cell.seed == found.rows[0].cell.seed:
-            console.print(f"[dim]not applicable  {row.error}[/dim]")
+    for error in dict.fromkeys(row.error for row in found.leaderboard.inapplicable):
+        console.print(f"[dim]not applicable  {error}[/dim]")
     if found.best:
         console.print(f"best answer: {found.best}  (didact.load reads it)", soft_wrap=True)
     print(f"report: {found.report}")

@@ -203,10 +203,11 @@ def _keep_answers(
 
 
 def _best_row(entry: Entry, board: Leaderboard) -> Row | None:
-    """The seed with the best primary value."""
-    sign = board.metric(board.primary.metric).sign or 1
+    """The first seed that meets the constraint: the luckiest one would be chosen by the test data."""
     done = [row for row in entry.rows if row.status == "done"]
-    return max(done, key=lambda row: sign * row.numbers.get(board.primary.metric, float("-inf")), default=None)
+    constraint = board.primary.constraint
+    fit = [row for row in done if constraint is None or constraint.met(row.metrics)]
+    return next(iter(fit or done), None)
 
 
 def _compute_again(cell: Cell, store: Path) -> None:

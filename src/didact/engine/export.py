@@ -94,6 +94,7 @@ def as_json(board: Leaderboard) -> dict[str, Any]:
             }
             for e in board.entries
         ],
+        "not_applicable": {r.cell.label: r.error for r in board.inapplicable},
         "failures": [
             {"method": r.cell.label, "seed": r.cell.seed, "status": r.status, "error": r.error} for r in board.failures
         ],

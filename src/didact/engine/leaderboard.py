@@ -61,12 +61,20 @@ class Leaderboard:
     primary: Primary
     entries: tuple[Entry, ...]
     failures: tuple[Row, ...] = field(default=())
+    inapplicable: tuple[Row, ...] = field(default=())  #: cells of methods that cannot be used on this problem
 
     @property
     def best(self) -> Entry | None:
-        """The cheapest (in passes) of those that cannot be told from the best."""
+        """The first in rank; of several with equal numbers the cheapest in passes."""
+        first = [e for e in self.entries if e.rank == 1]
+        return min(first, key=lambda e: e["passes"].mean, default=None)
+
+    @property
+    def cheapest_tie(self) -> Entry | None:
+        """The cheapest in passes of those that cannot be told from the best; None when it is the best itself."""
         tied = [e for e in self.entries if e.rank == 1 or e.tied]
-        return min(tied, key=lambda e: (e["passes"].mean, e.rank or 0), default=None)
+        found = min(tied, key=lambda e: e["passes"].mean, default=None)
+        return None if found is self.best else found
 
     def metric(self, name: str) -> Metric:
         known = {m.name: m for m in (*self.family.metrics, *COSTS)}
@@ -77,12 +85,15 @@ def make_leaderboard(family: Family, problem: str, rows: Sequence[Row], primary:
     """Rank the methods by the family's primary metric (or another), among those that meet the constraint."""
     primary = primary or family.primary
     groups: dict[str, list[Row]] = {}
-    for row in rows:
+    usable = [row for row in rows if row.status != "not-applicable"]
+    for row in usable:
         groups.setdefault(row.cell.label or row.cell.method, []).append(row)
     entries = [_entry(label, group, primary) for label, group in groups.items()]
     ranked = _front(_ranked(entries, primary, family), family)
-    failures = tuple(row for row in rows if row.status not in ("done", "not-applicable"))
-    return Leaderboard(family, problem, primary, tuple(ranked), failures)
+    failures = tuple(row for row in usable if row.status != "done")
+    return Leaderboard(
+        family, problem, primary, tuple(ranked), failures, tuple(r for r in rows if r.status == "not-applicable")
+    )
 
 
 def statistic(values: Sequence[float]) -> Statistic:

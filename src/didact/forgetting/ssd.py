@@ -137,8 +137,8 @@ class SelectiveSynapticDampening(Unlearner):
                 arms=("self", "gradient-ascent"),
             ),
         ],
-        note="In two of the ten runs (class 8, seeds 2 and 3) the edit that forgets costs 23 and 33 points on the other "
-        "classes. The cause is the batch form of the importance: 97 forget samples make four batches of 32, "
+        note="In two of the ten runs (class 8, seeds 2 and 3) the edit that forgets costs the other classes 23 and 33 "
+        "points. The cause is the batch form of the importance: 97 forget samples make four batches of 32, "
         "whose mean gradients are those of a few hard samples, so weights are selected that have little to do with "
         "the class. With the textbook form (arm sample-form) the same two runs lose 1 and 2 points.",
     )

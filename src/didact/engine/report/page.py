@@ -31,7 +31,7 @@ def render(run: Run, board: Leaderboard, trials: Sequence[Row] = (), *, about: M
     Returns:
         str: HTML. The same input gives the same page.
     """
-    rows = [row for entry in board.entries for row in entry.rows]
+    rows = [*(row for entry in board.entries for row in entry.rows), *board.inapplicable]
     columns = table.columns(board)
     tuned = dict((about or {}).get("tuned") or {})
     return _template().render(
@@ -46,7 +46,7 @@ def render(run: Run, board: Leaderboard, trials: Sequence[Row] = (), *, about: M
         columns=columns,
         sections=table.sections(board, columns),
         failures=board.failures,
-        not_applicable=_reasons(rows),
+        not_applicable=_reasons(board.inapplicable),
         searches=tuning.searches(board.family, trials, tuned),
         tuning_goal=str(board.family.tuning),
         command=str(run.about.get("command") or ""),
@@ -88,6 +88,7 @@ def _verdict(board: Leaderboard) -> dict[str, str] | None:
     if best is None:
         return None
     ties = [e.label for e in tied_with(board)]
+    cheapest = board.cheapest_tie
     metric, found = board.metric(board.primary.metric), best[board.primary.metric]
     seeds = len([v for v in found.values if v == v])
     certainty = f"95 % interval over {seeds} seeds" if found.half == found.half else "one seed, so no interval"
@@ -101,6 +102,7 @@ def _verdict(board: Leaderboard) -> dict[str, str] | None:
         "cost": interval(best["passes"], "samples"),
         "seconds": interval(best["seconds"], "s"),
         "ties": listed(ties),
+        "cheapest": f"{cheapest.label} ({interval(cheapest['passes'], 'samples')} passes)" if cheapest else "",
     }
 
 
@@ -113,7 +115,7 @@ def _no_best(board: Leaderboard) -> str:
 
 def _reasons(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Why methods could not be used here, each reason once a method."""
-    found = {(row.cell.label or row.cell.method, row.error): None for row in rows if row.status == "not-applicable"}
+    found = {(row.cell.label or row.cell.method, row.error): None for row in rows}
     return list(found)
 
 

@@ -82,8 +82,6 @@ def sections(board: Leaderboard, shown: list[Column]) -> list[Section]:
 def status_text(entry: Entry) -> str:
     """`3/3`, or `1/3, 2 failed`."""
     counts = Counter(row.status for row in entry.rows if row.status != "done")
-    if counts.get("not-applicable") == len(entry.rows):
-        return "not applicable"
     return ", ".join([f"{entry.done}/{len(entry.rows)}", *(f"{n} {status}" for status, n in counts.items())])
 
 
