@@ -17,10 +17,11 @@ from didact.core.objective import Classification
 from didact.core.problem import Problem
 from didact.core.recipe import Recipe
 from didact.forgetting import unlearning_problem
-from didact.forgetting.problem import Truth
+from didact.forgetting.request import Truth
 from didact.models.small import convnet
 
-METHODS = registry.methods()
+# Other tests register methods that crash on purpose; the contract is for ours.
+METHODS = [cls for cls in registry.methods() if cls.__module__.startswith("didact.")]
 SLUGS = [cls.card.slug for cls in METHODS]
 CLASSES = 4
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from didact.core import registry
+from didact.core.references import import_file
 
 pytest.importorskip("material", reason="the docs extra is not installed")
 
@@ -115,7 +116,7 @@ def test_no_placeholder_and_no_path_of_a_machine_is_left(pages: dict[Path, Page]
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_can_be_imported_and_makes_a_problem(name: str) -> None:
-    module = registry.import_file(ROOT / "examples" / name)
+    module = import_file(ROOT / "examples" / name)
     parameters = inspect.signature(module.make).parameters
     assert parameters["seed"].default == 0
     builder, options = registry.find_problem(f"{ROOT / 'examples' / name}:make:forget=1")

@@ -149,7 +149,7 @@ class Peeks(Unlearner):
     def edit(self, model, request):
         import gc
 
-        from didact.forgetting.problem import Truth
+        from didact.forgetting.request import Truth
 
         for thing in gc.get_objects():
             if isinstance(thing, Truth):

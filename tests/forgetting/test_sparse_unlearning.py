@@ -106,7 +106,7 @@ def test_saves_and_loads_and_scores_the_same(method, model, tmp_path):
 def test_needs_retained_data(method, model):
     with pytest.raises(NotApplicable, match="retain"):
         method.unlearn(model, FORGET, None, objective=OBJECTIVE, recipe=RECIPE)
-    assert method.card.needs == ("retain",)
+    assert "retain" in method.card.needs
 
 
 class OwnNet(nn.Module):

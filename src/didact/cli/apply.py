@@ -14,6 +14,7 @@ from didact.core import registry
 from didact.core.cost import Meter
 from didact.core.errors import BadInput, UnknownName
 from didact.core.objective import guess_objective
+from didact.core.references import import_file
 from didact.data.files import load_dataset_file
 from didact.forgetting import Unlearner
 from didact.models.artifacts import load, save
@@ -81,7 +82,7 @@ def _own(architecture: str | None) -> nn.Module | None:
     path, mark, function = architecture.partition(".py:")
     if not mark:
         raise BadInput(f"{architecture!r} is not of the form mine.py:make_model.")
-    make = getattr(registry.import_file(Path(path + ".py")), function, None)
+    make = getattr(import_file(Path(path + ".py")), function, None)
     if not callable(make):
         raise UnknownName(f"{path}.py has no function {function!r}.")
     model = make()

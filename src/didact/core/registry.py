@@ -6,7 +6,6 @@ registers what it declares with `@register` and `@problem`.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 import warnings
@@ -18,12 +17,12 @@ from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 from didact.core.errors import BadInput, UnknownName
 from didact.core.method import Method
 from didact.core.problem import Family, Problem
+from didact.core.references import import_file, literal, parse_reference, split_file
 
 GROUP = "didact.families"
 
@@ -160,18 +159,6 @@ def _look_up(known: dict[str, T], name: str, what: str) -> T:
     raise UnknownName(f"There is no {what} {name!r}.{hint}")
 
 
-def parse_reference(reference: str) -> tuple[str, dict[str, str]]:
-    """`"ssd:alpha=20:lam=0.5"` -> `("ssd", {"alpha": "20", "lam": "0.5"})`."""
-    name, *options = reference.strip().split(":")
-    parsed: dict[str, str] = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals or not key:
-            raise BadInput(f"In {reference!r}, {option!r} is not of the form name=value.")
-        parsed[key.strip()] = value.strip()
-    return name, parsed
-
-
 def make_method(reference: str | Method) -> Method:
     """A method instance from a reference: `"ssd:alpha=20"`, or `"mine.py:MyMethod:alpha=20"` from a file of your own.
 
@@ -179,10 +166,10 @@ def make_method(reference: str | Method) -> Method:
     """
     if isinstance(reference, Method):
         return reference
-    path, colon, rest = _split_file(reference)
+    path, colon, rest = split_file(reference)
     name, options = parse_reference(rest if colon else reference)
     cls = _method_in(Path(path), name) if colon else get_method(name)
-    return cls(**{key: _literal(value) for key, value in options.items()})
+    return cls(**{key: literal(value) for key, value in options.items()})
 
 
 def _method_in(path: Path, name: str) -> type[Method]:
@@ -214,17 +201,12 @@ def make_problem(reference: str, seed: int = 0, scale: str = "laptop") -> Proble
 
 def find_problem(reference: str) -> tuple[ProblemBuilder, dict[str, Any]]:
     """The builder behind a reference, and the options that the reference sets."""
-    path, colon, rest = _split_file(reference)
+    path, colon, rest = split_file(reference)
     if colon:
         function, options = parse_reference(rest)
-        return _from_file(path, function), {k: _literal(v) for k, v in options.items()}
+        return _from_file(path, function), {k: literal(v) for k, v in options.items()}
     name, options = parse_reference(reference)
-    return get_problem(name), {key: _literal(value) for key, value in options.items()}
-
-
-def _split_file(reference: str) -> tuple[str, str, str]:
-    head, mark, rest = reference.partition(".py:")
-    return (head + ".py", ":", rest) if mark else (reference, "", "")
+    return get_problem(name), {key: literal(value) for key, value in options.items()}
 
 
 def _from_file(path: str, function: str) -> ProblemBuilder:
@@ -235,47 +217,9 @@ def _from_file(path: str, function: str) -> ProblemBuilder:
     return ProblemBuilder(f"{path}:{function}", "", build, str(Path(path).resolve()))
 
 
-def import_file(path: Path) -> ModuleType:
-    """Import a user's Python file under a name of its own, so that it clashes with no package."""
-    if not path.is_file():
-        raise BadInput(f"There is no file {path}. Expected a Python file that makes a problem, as in mine.py:make.")
-    name = f"didact_user_{path.stem}_{sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BadInput(f"{path} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))  # the file may import its neighbours
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        sys.path.pop(0)
-    return module
-
-
-def _literal(text: str) -> Any:
-    """Numbers, booleans and None from text; anything else stays a string."""
-    lowered = text.lower()
-    if lowered in ("true", "false"):
-        return lowered == "true"
-    if lowered in ("none", "null"):
-        return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
 def code_version(items: Iterable[Any]) -> str:
     """Hash of the source files behind classes, functions or paths, plus core: equal hash, equal computation."""
-    files: set[Path] = set(Path(__file__).parent.glob("*.py"))
+    files: set[Path] = set(Path(__file__).parent.rglob("*.py"))
     for item in items:
         source = item if isinstance(item, (str, Path)) else inspect.getsourcefile(item)
         if source:

@@ -31,6 +31,7 @@ from didact.core.errors import DidactError, NotApplicable, UnknownName
 from didact.core.method import Method
 from didact.core.problem import Problem
 from didact.core.recipe import seed_torch
+from didact.core.references import import_file
 from didact.engine.cells import Cell, Task, display
 from didact.engine.ledger import Row, Status
 from didact.models.artifacts import save, stored_bytes
@@ -101,7 +102,7 @@ def find_method(cell: Cell) -> Method:
         try:
             importlib.import_module(cell.module)
         except ImportError:
-            registry.import_file(Path(cell.file))
+            import_file(Path(cell.file))
         cls = registry.get_method(cell.method)
     return cls(**cell.settings)
 

@@ -19,7 +19,8 @@ from didact.forgetting.baselines import (
 )
 from didact.forgetting.blindspot import Blindspot, GaussianAmnesiac
 from didact.forgetting.laf import LabelAgnosticForgetting
-from didact.forgetting.problem import Request, Unlearner, UnlearningProblem, unlearning_problem
+from didact.forgetting.problem import Unlearner, UnlearningProblem, unlearning_problem
+from didact.forgetting.request import Request
 from didact.forgetting.scoring import METRICS, PRIMARY, TUNING
 from didact.forgetting.sparse_unlearning import (
     FisherForgetting,

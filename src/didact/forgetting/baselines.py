@@ -15,7 +15,8 @@ from didact.core.fit import Hooks, fit
 from didact.core.method import Card, Range
 from didact.core.objective import Batch, evaluating
 from didact.core.registry import register
-from didact.forgetting.problem import Request, Unlearner
+from didact.forgetting.problem import Unlearner
+from didact.forgetting.request import Request
 from didact.parts.datasets import pooled, targets_of, with_targets
 from didact.parts.paired import mixed_batches, paired_batches
 

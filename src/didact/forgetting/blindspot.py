@@ -19,7 +19,8 @@ from didact.core.method import Card, Paper, Range
 from didact.core.objective import Batch, Objective, Regression
 from didact.core.registry import register
 from didact.forgetting.baselines import relabelled
-from didact.forgetting.problem import Request, Unlearner
+from didact.forgetting.problem import Unlearner
+from didact.forgetting.request import Request
 from didact.parts.activations import (
     activations,
     attention,

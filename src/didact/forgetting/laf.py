@@ -17,7 +17,8 @@ from didact.core.fit import Diverged, Hooks, fit
 from didact.core.method import Card, Choice, Paper, Range
 from didact.core.objective import Batch, Objective, Regression, evaluating, head_name
 from didact.core.registry import register
-from didact.forgetting.problem import Request, Unlearner
+from didact.forgetting.problem import Unlearner
+from didact.forgetting.request import Request
 from didact.parts.datasets import in_memory, take
 from didact.parts.paired import index_pairs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,9 @@ from didact.core.errors import BadInput
 from didact.core.metric import Constraint, Metric, Primary
 from didact.core.objective import Classification, Objective, Regression
 from didact.forgetting.relearning import relearning_steps
+from didact.forgetting.request import STOP_MARGIN, Request, Truth
 from didact.models.artifacts import stored_bytes
 from didact.parts.membership import judged_unseen, membership_auc
-
-if TYPE_CHECKING:
-    from didact.forgetting.problem import Request, Truth
 
 NAN = math.nan
 
@@ -111,7 +109,7 @@ class Scorer:
         objective = given.objective
         check_outputs(objective, answer, validation)
         forget = objective.mean_score(answer, given.forget)
-        gap = abs(forget - (given.stop_score - 0.05 if given.target is None else given.target))
+        gap = abs(forget - (given.stop_score - STOP_MARGIN if given.target is None else given.target))
         if holdout is not None:
             auc = membership_auc(
                 -_numpy(objective.losses(answer, given.forget)), -_numpy(objective.losses(answer, holdout))

@@ -16,7 +16,8 @@ from didact.core.errors import BadInput, NotApplicable
 from didact.core.method import Card, Paper, Range
 from didact.core.objective import Batch, Objective, guess_objective
 from didact.core.registry import register
-from didact.forgetting.problem import Request, Unlearner
+from didact.forgetting.problem import Unlearner
+from didact.forgetting.request import Request
 from didact.parts.fisher import Importance, accumulate, fisher_diagonal
 
 #: the strengths that alpha="auto" tries, weakest edit first

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from didact.core.cost import note
 from didact.core.method import Card, Choice, Paper, Range
 from didact.core.registry import register
-from didact.forgetting.problem import Request, Unlearner
+from didact.forgetting.problem import Unlearner
+from didact.forgetting.request import Request
 from didact.forgetting.sparse_unlearning.l1 import CODE, LICENCE
 from didact.parts.fisher import fisher_diagonal
 

@@ -14,7 +14,8 @@ from didact.core.cost import note
 from didact.core.method import Card, Paper, Range
 from didact.core.objective import Objective, evaluating
 from didact.core.registry import register
-from didact.forgetting.problem import Request, Unlearner
+from didact.forgetting.problem import Unlearner
+from didact.forgetting.request import Request
 from didact.forgetting.sparse_unlearning.l1 import CODE, LICENCE
 from didact.parts.fisher import accumulate
 

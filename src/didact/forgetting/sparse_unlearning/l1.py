@@ -14,7 +14,8 @@ from didact.core.fit import Hooks
 from didact.core.method import Card, Choice, Paper, Range
 from didact.core.objective import Batch
 from didact.core.registry import register
-from didact.forgetting.problem import Request, Unlearner
+from didact.forgetting.problem import Unlearner
+from didact.forgetting.request import Request
 
 PAPER = Paper("Jia, Liu, Ram, Yao, Liu, Liu, Sharma and Liu", 2023, arxiv="2304.04934", venue="NeurIPS")
 CODE, LICENCE = "OPTML-Group/Unlearn-Sparse", "MIT"

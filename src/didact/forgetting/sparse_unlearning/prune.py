@@ -13,7 +13,8 @@ from didact.core.errors import BadInput
 from didact.core.method import Card, Choice, Range
 from didact.core.registry import make_method, register
 from didact.forgetting.baselines import GradientAscent
-from didact.forgetting.problem import Request, Unlearner
+from didact.forgetting.problem import Unlearner
+from didact.forgetting.request import Request
 from didact.forgetting.sparse_unlearning.fisher import FisherForgetting
 from didact.forgetting.sparse_unlearning.influence import InfluenceUnlearn
 from didact.forgetting.sparse_unlearning.l1 import CODE, LICENCE, PAPER, L1SparseFineTune

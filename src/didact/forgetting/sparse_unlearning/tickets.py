@@ -15,7 +15,7 @@ from didact.core.errors import NotApplicable
 from didact.core.fit import Hooks
 from didact.core.objective import Objective
 from didact.core.recipe import Recipe
-from didact.forgetting.problem import Request
+from didact.forgetting.request import Request
 from didact.parts.pruning import Masks, impose, lift, magnitude_masks, prunable, synflow_masks
 
 Pruning = Literal["omp", "imp", "synflow", "magnitude"]

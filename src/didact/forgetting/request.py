@@ -1,0 +1,141 @@
+"""A deletion request: what an unlearning method may see, what only the scorer may, and the checks before any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from didact.core.batches import materialise
+from didact.core.errors import BadInput, NotApplicable
+from didact.core.objective import Classification, Objective, Regression
+from didact.core.recipe import Recipe
+from didact.models.workpieces import digest
+
+#: how far above its target a forget score may stay where a method stops by it
+STOP_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a method may see: a deletion request. Also the `given` of an unlearning problem.
+
+    `target` is the score that the model should have on `forget` afterwards (0 for a class that should be gone, the
+    score on unseen data for a random sample); without one it is that of a model that knows nothing.
+    """
+
+    model: nn.Module
+    forget: Dataset[Any]
+    retain: Dataset[Any] | None = None
+    objective: Objective = field(default_factory=Classification)
+    recipe: Recipe | None = None
+    target: float | None = None
+    seed: int = 0
+
+    @property
+    def stop_score(self) -> float:
+        """Forget score at which a method that looks for the end may stop."""
+        return (ignorance(self) if self.target is None else self.target) + STOP_MARGIN
+
+    def need_retain(self) -> Dataset[Any]:
+        if self.retain is None:
+            raise NotApplicable("This method needs the data that stays (or a sample of it): pass retain=.")
+        return self.retain
+
+    def need_recipe(self) -> Recipe:
+        """The recipe of the model or, when none was given, a plain one for the same architecture."""
+        return self.recipe or Recipe.like(self.model, self.objective)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What only the scorer may read."""
+
+    test: Dataset[Any]  #: never trained on, distribution of the retained data: utility
+    holdout: Dataset[Any] | None  #: never trained on, distribution of the forget data: unseen items, non-members
+    reference: nn.Module  #: retrained on the retained data only, with another seed
+
+
+def ignorance(request: Request) -> float:
+    """The score of a model that knows nothing: 1/classes, or minus the mean absolute deviation of the targets."""
+    data = request.forget if request.retain is None else request.retain
+    if isinstance(request.objective, Regression):
+        targets = torch.cat([request.objective.targets(b) for b in request.objective.loader(data, 1024)])
+        return -float((targets - targets.mean(0)).abs().mean())
+    if isinstance(request.objective, Classification):
+        return 1.0 / _classes(request)
+    return 0.0
+
+
+def labelled(request: Request) -> bool:
+    batch = next(iter(request.objective.loader(request.forget, 1)))
+    return _targets_or_none(request.objective, batch) is not None
+
+
+def check(request: Request) -> None:
+    """Reject unusable requests before any work is done."""
+    if not len(request.forget):  # type: ignore[arg-type]
+        raise BadInput("The forget set is empty. Give the samples that the model should forget.")
+    if request.retain is not None and not len(request.retain):  # type: ignore[arg-type]
+        raise BadInput("The retain set is empty. Give retained samples, or retain=None for methods without need.")
+    if not any(p.requires_grad for p in request.model.parameters()):
+        raise BadInput("Every parameter of the model is frozen (requires_grad=False); nothing can be unlearned.")
+    if isinstance(request.objective, Classification):
+        _check_labels(request)
+    if request.retain is not None:
+        shared = _sample_hashes(request.forget) & _sample_hashes(request.retain)
+        if shared:
+            raise BadInput(
+                f"{len(shared)} samples are in both the forget and the retain set. Remove them from one of the two."
+            )
+
+
+def _check_labels(request: Request) -> None:
+    classes = _classes(request)
+    for name, data in (("forget", request.forget), ("retain", request.retain)):
+        if data is None:
+            continue
+        for batch in request.objective.loader(data, 1024):
+            targets = _targets_or_none(request.objective, batch)
+            if targets is None:
+                return  # unlabelled data: for the methods that need no labels
+            if targets.is_floating_point() or (
+                len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < classes
+            ):
+                raise BadInput(
+                    f"The {name} set holds labels outside 0..{classes - 1}, the classes of the model's output."
+                )
+
+
+def _targets_or_none(objective: Objective, batch: Any) -> torch.Tensor | None:
+    try:
+        return objective.targets(batch)
+    except BadInput:
+        return None
+
+
+def _classes(request: Request) -> int:
+    """Width of the model's output on one sample."""
+    batch = next(iter(request.objective.loader(request.forget, 1)))
+    was_training = request.model.training
+    request.model.eval()
+    with torch.no_grad():
+        output = request.objective.forward(request.model, batch)
+    request.model.train(was_training)
+    if not torch.isfinite(output).all():
+        raise BadInput("The model given returns numbers that are not finite, before any unlearning. Check its weights.")
+    return output.shape[-1]
+
+
+def _sample_hashes(dataset: Dataset[Any]) -> set[int]:
+    """One hash per sample, of input and target together (equal inputs with other labels are other samples)."""
+    try:
+        columns = materialise(dataset)
+    except (RuntimeError, TypeError):  # ragged samples
+        return {hash(digest([dataset[i]])) for i in range(len(dataset))}  # type: ignore[arg-type]
+    rows = np.concatenate([c.detach().cpu().reshape(len(c), -1).to(torch.float64).numpy() for c in columns], axis=1)
+    return {hash(row.tobytes()) for row in rows}
