@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from didact.core.cache import write_whole
 from didact.core.errors import BadInput
 from didact.data import docstrings
-from didact.data.cache import write_whole
 
 SOURCE = '''"""The module of the made package, with some words to read."""
 import nonexistent_dependency

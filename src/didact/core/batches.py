@@ -32,7 +32,7 @@ class TensorBatches:
 
 def as_tensors(dataset: Dataset[Any]) -> tuple[Tensor, ...] | None:
     """The tensors behind a TensorDataset, also through Subset and ConcatDataset; None for any other dataset."""
-    if type(dataset) is TensorDataset:
+    if isinstance(dataset, TensorDataset) and type(dataset).__getitem__ is TensorDataset.__getitem__:
         return dataset.tensors
     if type(dataset) is Subset:
         inner = as_tensors(dataset.dataset)

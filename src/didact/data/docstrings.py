@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from didact.core.cache import cache_folder, write_whole
 from didact.core.errors import BadInput
-from didact.data.cache import cache_folder, write_whole
 
 PACKAGES = ("numpy", "scipy", "sklearn", "pandas", "torch")
 _FORMAT = 1  # raise it when the extraction below changes, so that no stale cache is read

@@ -12,6 +12,6 @@ __getattr__, __dir__, __all__ = lazy(
         "didact.models.artifacts": ["load", "save"],
         "didact.models.small": ["build", "convnet", "mlp"],
         "didact.models.language": ["gpt_tiny", "text_classifier"],
-        "didact.models.workpieces": ["cache_dir", "digest", "trained"],
+        "didact.models.workpieces": ["digest", "trained"],
     },
 )

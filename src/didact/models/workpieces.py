@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from filelock import FileLock
 from safetensors.torch import load_model, save_model
@@ -18,12 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from didact.core.batches import as_tensors
+from didact.core.cache import cache_folder
 from didact.core.recipe import Recipe
-
-
-def cache_dir() -> Path:
-    """Where didact caches: `DIDACT_CACHE`, or the user's cache folder."""
-    return Path(os.environ.get("DIDACT_CACHE") or platformdirs.user_cache_dir("didact"))
 
 
 def trained(recipe: Recipe, dataset: Dataset[Any], seed: int, **fit_options: Any) -> nn.Module:
@@ -39,7 +34,7 @@ def cached(key: dict[str, Any], train: Callable[[], nn.Module], blank: Callable[
     """A trained model from the cache, or trained now. `blank` makes the untrained model to load weights into."""
     model = blank()
     text = json.dumps({**key, "model": _architecture(model), "loop": _loop_version()}, sort_keys=True, default=str)
-    folder = cache_dir() / "workpieces"
+    folder = cache_folder() / "workpieces"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / (hashlib.sha256(text.encode()).hexdigest()[:24] + ".safetensors")
     if not file.exists():

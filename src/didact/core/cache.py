@@ -1,4 +1,4 @@
-"""Where the data room keeps what is slow to make, and how two processes share it safely."""
+"""Where didact keeps what is slow to make, and how a file is written whole or not at all."""
 
 from __future__ import annotations
 
