@@ -33,7 +33,9 @@ def trained(recipe: Recipe, dataset: Dataset[Any], seed: int, **fit_options: Any
 def cached(key: dict[str, Any], train: Callable[[], nn.Module], blank: Callable[[], nn.Module]) -> nn.Module:
     """A trained model from the cache, or trained now. `blank` makes the untrained model to load weights into."""
     model = blank()
-    text = json.dumps({**key, "model": _architecture(model), "loop": _loop_version()}, sort_keys=True, default=str)
+    # Sums over several threads round differently: a library call and a bench cell must not share a workpiece.
+    decides = {**key, "model": _architecture(model), "loop": _loop_version(), "threads": torch.get_num_threads()}
+    text = json.dumps(decides, sort_keys=True, default=str)
     folder = cache_folder() / "workpieces"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / (hashlib.sha256(text.encode()).hexdigest()[:24] + ".safetensors")
