@@ -34,7 +34,7 @@ class SelectiveSynapticDampening(Unlearner):
     networks share weights and lose more.
 
     All named parameters may be scaled, buffers never; nothing is trained. The importance of the training data can be
-    measured when the model is trained (`importance`) and passed as `stored_importance`: the retained data is then
+    measured when the model is trained (`measure`) and passed as `stored_importance`: the retained data is then
     not needed. `alpha` does not carry over between batch sizes (batch means cancel gradient noise, so larger batches
     need a larger alpha) nor between shares of forget data: `alpha="auto"` looks for the weakest edit that forgets.
 
