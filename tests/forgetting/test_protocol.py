@@ -260,3 +260,18 @@ def test_a_class_problem_forgets_exactly_that_class():
         registry.make_problem("digits-class:forget=11")
     with pytest.raises(BadInput, match="has no option"):
         registry.make_problem("digits-class:forgetting=3")
+
+
+def test_label_noise_reaches_training_data_alone_and_in_the_share_asked_for():
+    clean, noisy = (registry.make_problem(f"digits-random:epochs=1:noise={n}", seed=1) for n in (0.0, 0.2))
+    for name in ("forget", "retain"):
+        a, b = getattr(clean.given, name).tensors, getattr(noisy.given, name).tensors
+        assert torch.equal(a[0], b[0])
+    wrong = sum(
+        int((getattr(clean.given, n).tensors[1] != getattr(noisy.given, n).tensors[1]).sum())
+        for n in ("forget", "retain")
+    )
+    assert wrong == 200
+    assert torch.equal(clean.reveal().test.tensors[1], noisy.reveal().test.tensors[1])
+    with pytest.raises(BadInput, match="wrong labels"):
+        registry.make_problem("digits-random:noise=2")
