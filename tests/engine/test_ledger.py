@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -33,7 +34,7 @@ def postgres(tmp_path_factory):
     if not found:
         pytest.skip("no PostgreSQL server is installed")
     binaries = Path(found).resolve().parent
-    folder = Path("/tmp") / f"didact-pg-{os.getpid()}"
+    folder = Path(tempfile.gettempdir()) / f"didact-pg-{os.getpid()}"  # a short path: it holds a socket
     folder.mkdir(mode=0o777)
     become = []
     if os.geteuid() == 0:  # the server refuses to run as root

@@ -14,8 +14,8 @@ from didact.core.cost import Meter
 from didact.core.errors import BadInput, NotApplicable
 from didact.core.fit import fit
 from didact.core.objective import Classification, pad_tokens
-from didact.forgetting import laf
-from didact.forgetting.laf import LabelAgnosticForgetting
+from didact.forgetting.laf import LabelAgnosticForgetting, autoencoder
+from didact.forgetting.laf import method as laf
 from didact.models.artifacts import load, save
 from didact.models.language import text_classifier
 from didact.models.small import mlp
@@ -111,14 +111,14 @@ def test_alignment_loss_is_the_cards(tau: float, expected: float) -> None:
 
 
 def test_kl_is_the_cards() -> None:
-    value = laf.kl(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 2.0]]))
+    value = autoencoder.kl(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 2.0]]))
     assert value.tolist() == pytest.approx([1.306853], abs=1e-6)
 
 
 def test_autoencoder_loss_sums_over_dimensions_and_averages_over_samples() -> None:
     vae = Constant(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[1.0, 2.0], [1.0, 1.0]]))
     embedding = torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
-    assert float(laf.vae_loss(vae, embedding, 0.025)) == pytest.approx(7 + 0.025 * 1.306853 / 2, abs=1e-6)
+    assert float(autoencoder.vae_loss(vae, embedding, 0.025)) == pytest.approx(7 + 0.025 * 1.306853 / 2, abs=1e-6)
 
 
 def test_extraction_loss_adds_retained_and_subtracts_forget() -> None:
@@ -133,14 +133,14 @@ def test_cosine_distance() -> None:
 
 
 def test_autoencoder_has_the_cards_layers() -> None:
-    vae = laf.Autoencoder(256, 8, "sigmoid")
+    vae = autoencoder.Autoencoder(256, 8, "sigmoid")
     widths = [(m.in_features, m.out_features) for m in vae.modules() if isinstance(m, nn.Linear)]
     assert widths == [(256, 128), (128, 32), (32, 8), (32, 8), (8, 32), (32, 128), (128, 256)]
     rebuilt, mean, deviation = vae(50 * torch.randn(4, 256))
     assert 0 <= float(rebuilt.detach().min()) <= float(rebuilt.detach().max()) <= 1
     assert mean.shape == deviation.shape == (4, 8)
     assert float(deviation.detach().min()) > 0
-    assert isinstance(laf.Autoencoder(256, 8).decoder[-1], nn.Linear)
+    assert isinstance(autoencoder.Autoencoder(256, 8).decoder[-1], nn.Linear)
 
 
 def test_a_round_is_an_adam_step_of_l_ue_then_of_l_ra_on_embeddings_anew(

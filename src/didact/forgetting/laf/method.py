@@ -17,6 +17,7 @@ from didact.core.fit import Diverged, Hooks, fit
 from didact.core.method import Card, Choice, Paper, Range
 from didact.core.objective import Batch, Objective, Regression, evaluating, head_name
 from didact.core.registry import register
+from didact.forgetting.laf.autoencoder import Autoencoder, mean_error, reconstruction_error, vae_loss
 from didact.forgetting.problem import Unlearner
 from didact.forgetting.request import Request
 from didact.parts.datasets import in_memory, take
@@ -227,50 +228,9 @@ def least_gap(rows: Rows) -> float:
     return min(rows[arm]["avg_gap"] for arm in LABEL_USING)
 
 
-class Autoencoder(nn.Module):
-    """Variational autoencoder: d -> 128 -> 32 -> (mean, log variance), each of size z -> 32 -> 128 -> d."""
-
-    def __init__(self, size: int, z: int, output: Literal["linear", "sigmoid"] = "linear") -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(size, 128), nn.ReLU(), nn.Linear(128, 32), nn.ReLU())
-        self.mean, self.log_variance = nn.Linear(32, z), nn.Linear(32, z)
-        layers = [nn.Linear(z, 32), nn.ReLU(), nn.Linear(32, 128), nn.ReLU(), nn.Linear(128, size)]
-        self.decoder = nn.Sequential(*layers, *([nn.Sigmoid()] if output == "sigmoid" else []))
-
-    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction (B, d), mean and standard deviation of the code (B, z)."""
-        hidden = self.encoder(embedding)
-        mean, deviation = self.mean(hidden), torch.exp(0.5 * self.log_variance(hidden))
-        # The code is drawn also after training, as in the authors' code.
-        rebuilt: Tensor = self.decoder(mean + deviation * torch.randn_like(deviation))
-        return rebuilt, mean, deviation
-
-
-def vae_loss(vae: nn.Module, embedding: Tensor, kl_weight: float) -> Tensor:
-    """Squared error plus weighted KL, each summed over dimensions and averaged over samples."""
-    rebuilt, mean, deviation = vae(embedding)
-    return squared_distance(rebuilt, embedding).mean() + kl_weight * kl(mean, deviation).mean()
-
-
-def kl(mean: Tensor, deviation: Tensor) -> Tensor:
-    """(B,) KL divergence of normals (B, z) from the standard normal."""
-    variance = deviation.square()
-    return 0.5 * (mean.square() + variance - torch.log(variance + 1e-8) - 1).sum(-1)
-
-
 def phi(error: Tensor) -> Tensor:
     """Reconstruction errors from 0 to infinity, squeezed to [1, e)."""
     return torch.exp(error / (1 + error))
-
-
-def reconstruction_error(vae: nn.Module, embedding: Tensor) -> Tensor:
-    """(B,) squared distances of embeddings from their reconstructions."""
-    return squared_distance(vae(embedding)[0], embedding)
-
-
-def squared_distance(a: Tensor, b: Tensor) -> Tensor:
-    """(B,) squared Euclidean distances of the rows of two (B, d)."""
-    return (a - b).square().sum(1)
 
 
 def extraction_loss(of_all: nn.Module, of_forget: nn.Module, retain: Tensor, forget: Tensor) -> Tensor:
@@ -297,8 +257,3 @@ def descend(adam: torch.optim.Optimizer, loss: Tensor) -> float:
     loss.backward()  # type: ignore[no-untyped-call]
     adam.step()
     return float(loss.detach())
-
-
-@torch.no_grad()
-def mean_error(vae: nn.Module, embeddings: Tensor) -> float:
-    return float(reconstruction_error(vae, embeddings).mean())
