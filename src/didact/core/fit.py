@@ -98,7 +98,9 @@ def fit(
         mixed_precision=mixed_precision, gradient_accumulation_steps=accumulate, device_placement=True
     )
     loader = objective.loader(dataset, batch_size, shuffle=True, seed=seed)
-    per_epoch = -(-len(loader) // accumulate)
+    # Batch normalisation cannot be trained on a single sample: a last batch of one is left out of the epoch.
+    lonely = hooks.batches is None and len(dataset) % batch_size == 1 and _normalises_batches(model)  # type: ignore[arg-type]
+    per_epoch = max(1, -(-(len(loader) - lonely) // accumulate))
     total = steps if steps is not None else epochs * per_epoch
     optim = accelerator.prepare_optimizer(make_optimizer(trained, optimizer, lr, momentum, weight_decay))
     scheduler = LambdaLR(optim.optimizer, lambda step: _rate(step, total, schedule, warmup))
@@ -111,6 +113,8 @@ def fit(
     while step < total:
         losses: list[Tensor] = []
         for index, batch in enumerate(hooks.batches(epoch) if hooks.batches else loader):
+            if lonely and objective.size(batch) == 1:
+                continue
             batch = send_to_device(batch, accelerator.device)
             with accelerator.autocast():
                 loss = _loss(prepared, objective, batch, hooks, step)
@@ -156,6 +160,10 @@ def make_optimizer(
         kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
         return kind(parameters, lr, weight_decay=weight_decay)
     raise BadInput(f"The optimiser {name!r} is not known; use adam, adamw or sgd.")
+
+
+def _normalises_batches(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def _loss(model: nn.Module, objective: Objective, batch: Batch, hooks: Hooks, step: int) -> Tensor:

@@ -110,8 +110,8 @@ class Blindspot(Unlearner):
         names = compared_layers(model, self.layers) if self.at_weight else ()
         blind = self._blind(request)
 
-        def loss(m: nn.Module, parts: tuple[Batch | None, Batch | None], step: int) -> Tensor:
-            return blindspot_loss(m, blind, *parts, objective, names, self.at_weight)
+        def loss(m: nn.Module, mixed: tuple[Batch, Tensor], step: int) -> Tensor:
+            return blindspot_loss(m, blind, *mixed, objective, names, self.at_weight)
 
         log = fit(
             model,
@@ -224,36 +224,41 @@ class GaussianAmnesiac(Unlearner):
 def blindspot_loss(
     model: nn.Module,
     blind: nn.Module,
-    forget: Batch | None,
-    retain: Batch | None,
+    batch: Batch,
+    to_forget: Tensor,
     objective: Objective,
     layers: Sequence[str],
     at_weight: float,
 ) -> Tensor:
-    """The student's loss on one mixed batch, given as its two parts."""
-    f = 0 if forget is None else objective.size(forget)
-    r = 0 if retain is None else objective.size(retain)
-    p = f / (f + r)
+    """The student's loss on one mixed batch; `to_forget` (B,) is True for its forget samples."""
+    p = float(to_forget.float().mean())
+    with activations(model, layers) as mine:
+        output = objective.forward(model, batch)
     # Both parts are means over their own samples: p is all the weighting there is.
     terms = []
-    if retain is not None:
-        terms.append((1 - p) * objective.loss(model, retain))
-    if forget is not None:
-        terms.append(p * imitation_loss(model, blind, forget, objective, layers, at_weight))
+    if p < 1:
+        kept = (~to_forget).to(output.device)
+        targets = objective.targets(batch).to(output.device)
+        terms.append((1 - p) * objective.loss_of(output[kept], targets[kept]).mean())
+    if p > 0:
+        gone = to_forget.to(output.device)
+        seen = {name: [x[gone] if len(x) == len(gone) else x for x in found] for name, found in mine.items()}
+        part = objective.rows(batch, to_forget)
+        terms.append(p * imitation_loss(model, output[gone], seen, blind, part, objective, layers, at_weight))
     return torch.stack(terms).sum()
 
 
 def imitation_loss(
     model: nn.Module,
+    output: Tensor,
+    mine: Mapping[str, Sequence[Tensor]],
     blind: nn.Module,
     batch: Batch,
     objective: Objective,
     layers: Sequence[str],
     at_weight: float,
 ) -> Tensor:
-    """Distance of the model from the blind model on a batch, in output and in attention."""
-    with activations(model, layers) as mine:
-        output = objective.forward(model, batch)
+    """Distance of the model's output and activations from the blind model's, on a batch of forget samples."""
     with torch.no_grad(), activations(blind, layers) as theirs:
         goal = objective.forward(blind, batch)
     if output.shape != goal.shape:  # (B,) and (B, 1) would be compared crosswise without a word

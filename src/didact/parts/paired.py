@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from didact.core.objective import Batch, Objective
 from didact.parts.datasets import in_memory, take
@@ -32,22 +32,28 @@ def paired_batches(
 def _endless(dataset: Dataset[Any], objective: Objective, batch_size: int, seed: int) -> Iterator[Batch]:
     loader = objective.loader(dataset, batch_size, shuffle=True, seed=seed)
     while True:
-        yield from loader
+        for batch in loader:
+            # Batch normalisation cannot be trained on a single sample: a last batch of one is passed over.
+            if len(loader) == 1 or objective.size(batch) > 1:
+                yield batch
 
 
 def mixed_batches(
     first: Dataset[Any], second: Dataset[Any], objective: Objective, *, batch_size: int, seed: int
-) -> Iterator[tuple[Batch | None, Batch | None]]:
-    """One shuffled pass over both datasets as one, each batch split by where its samples come from (None: nowhere)."""
-    first, second = in_memory(first), in_memory(second)
-    a, b = len(first), len(second)  # type: ignore[arg-type]
-    order = torch.randperm(a + b, generator=torch.Generator().manual_seed(seed))
-    for chunk in torch.split(order, batch_size):
-        ours, theirs = chunk[chunk < a].tolist(), (chunk[chunk >= a] - a).tolist()
-        yield (
-            take(first, ours, objective) if ours else None,
-            take(second, theirs, objective) if theirs else None,
-        )
+) -> Iterator[tuple[Batch, Tensor]]:
+    """One shuffled pass over both datasets as one: each batch with a mask (B,), True where a sample is of the first.
+
+    The two kinds stay in one batch, so that batch normalisation sees them together; as it cannot be trained on one
+    sample, a last batch of one joins the batch before it.
+    """
+    both = in_memory(ConcatDataset([first, second]))
+    border = len(first)  # type: ignore[arg-type]
+    order = torch.randperm(len(both), generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
+    chunks = list(torch.split(order, batch_size))
+    if len(chunks) > 1 and len(chunks[-1]) == 1:
+        chunks[-2:] = [torch.cat(chunks[-2:])]
+    for chunk in chunks:
+        yield take(both, chunk.tolist(), objective), chunk < border
 
 
 def index_pairs(first: int, second: int, batch_size: int, steps: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

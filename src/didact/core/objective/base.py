@@ -64,6 +64,10 @@ class Objective(ABC):
             return {**batch, "labels": targets}
         return (batch[0], targets, *batch[2:])
 
+    def rows(self, batch: Batch, chosen: Tensor) -> Batch:
+        """The samples of a batch that a mask (B,) or indices choose."""
+        return _map(batch, lambda value: value[chosen.to(value.device)])
+
     def size(self, batch: Batch) -> int:
         """Number of samples in a batch."""
         if isinstance(batch, Mapping):
