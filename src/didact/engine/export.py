@@ -17,7 +17,7 @@ from rich.text import Text
 from didact.core.metric import COSTS
 from didact.engine.leaderboard import Entry, Leaderboard
 from didact.engine.ledger import Row
-from didact.engine.words import interval
+from didact.engine.words import arrow, interval, rank_text
 
 
 def write_tables(board: Leaderboard, rows: Sequence[Row], folder: Path) -> None:
@@ -106,7 +106,7 @@ def markdown(board: Leaderboard) -> str:
     head = ["rank", "method", *(_heading(board, m) for m in metrics), "seconds", "passes", "cells"]
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join(['---:', '---', *['---:'] * (len(head) - 2)])}|"]
     for entry in board.entries:
-        cells = [rank_text(entry), entry.label, *(_value(board, entry, m) for m in metrics), *_costs(entry)]
+        cells = [rank_text(entry, board), entry.label, *(_value(board, entry, m) for m in metrics), *_costs(entry)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"**{board.family.title}** on `{board.problem}`, best by {board.primary}", "", *lines, ""])
 
@@ -127,7 +127,9 @@ def terminal(board: Leaderboard, width: int | None = None) -> Table:
             table.add_section()
         style = "bold" if board.best is not None and entry.label == board.best.label else ""
         shown = Text(entry.label, style=style or ("dim" if entry.baseline else ""))
-        table.add_row(rank_text(entry), shown, *(_value(board, entry, m) for m in metrics), *_costs(entry), style=style)
+        table.add_row(
+            rank_text(entry, board), shown, *(_value(board, entry, m) for m in metrics), *_costs(entry), style=style
+        )
         previous = entry
     return table
 
@@ -150,12 +152,6 @@ def columns(board: Leaderboard) -> list[str]:
     return [name for name in names if name not in ("seconds", "passes")]  # they have columns of their own
 
 
-def rank_text(entry: Entry) -> str:
-    if entry.rank is None:
-        return "–"
-    return "1=" if entry.tied else str(entry.rank)
-
-
 def _caption(board: Leaderboard) -> str:
     lines = [f"ranked by {board.primary}; mean ± 95 % interval; 1= cannot be told from the best"]
     if board.failures:
@@ -164,7 +160,7 @@ def _caption(board: Leaderboard) -> str:
 
 
 def _heading(board: Leaderboard, name: str) -> str:
-    return f"{name} { ({1: '↑', -1: '↓'}.get(board.metric(name).sign, '')) }".strip()
+    return f"{name} {arrow(board.metric(name))}".strip()
 
 
 def _costs(entry: Entry) -> list[str]:
