@@ -10,12 +10,12 @@ from torch.utils.data import ConcatDataset, Dataset, TensorDataset
 from didact.core import registry
 from didact.core.errors import BadInput, NotApplicable
 from didact.core.fit import Hooks, fit
-from didact.core.objective import Classification, Regression
+from didact.core.objective import CausalLM, Classification, Regression
 from didact.core.recipe import Recipe
 from didact.forgetting import FineTune, GradientAscent, Original, Retrain, unlearning_problem
 from didact.forgetting.relearning import relearning_steps
 from didact.forgetting.scoring import METRICS, changed_share, js_divergence, wasserstein
-from didact.models.language import text_classifier
+from didact.models.language import gpt_tiny, text_classifier
 from didact.models.small import mlp
 from didact.parts.membership import judged_unseen, membership_auc
 
@@ -275,3 +275,33 @@ def test_label_noise_reaches_training_data_alone_and_in_the_share_asked_for():
     assert torch.equal(clean.reveal().test.tensors[1], noisy.reveal().test.tensors[1])
     with pytest.raises(BadInput, match="wrong labels"):
         registry.make_problem("digits-random:noise=2")
+
+
+def test_a_causal_language_model_of_ones_own_is_served():
+    """Sequences of different lengths with prompts that are no targets: methods run, every metric is a number."""
+    generator = torch.Generator().manual_seed(0)
+    facts = []
+    for i in range(24):  # "subject relation -> value", the value to be learnt by heart
+        prompt = torch.tensor([3 + i, *([30] * (1 + i % 3))])
+        value = 40 + int(torch.randint(20, (1,), generator=generator))
+        ids = torch.cat([prompt, torch.tensor([value, 2])])
+        facts.append({"input_ids": ids, "labels": torch.where(torch.arange(len(ids)) < len(prompt), -100, ids)})
+    recipe = Recipe(lambda: gpt_tiny(64, hidden=32, layers=1, heads=2), CausalLM(), epochs=60, batch_size=8, lr=1e-2)
+    made = unlearning_problem(
+        recipe.fit(facts, 0), facts[:6], facts[6:20], facts[20:], holdout=facts[20:], recipe=recipe, target=0.0
+    )
+    original = made.score(made.given.model)
+    assert original["forget_score"] == original["retain_score"] == 1.0
+    for slug in ("original", "fine-tune", "gradient-difference", "bad-teacher", "ssd", "random-labels"):
+        method = registry.make_method(slug)
+        found = made.score(method.solve(made.given))
+        unmeasured = {name for name, value in found.items() if math.isnan(value)}
+        assert unmeasured <= {"w1"}, (slug, unmeasured)
+    gone = made.score(GradientAscent(epochs=60, lr=3e-3).solve(made.given))
+    assert gone["forget_score"] < 0.5
+
+
+def test_decisions_are_target_tokens_in_language_models():
+    logits, labels = torch.randn(2, 4, 5), torch.tensor([[-100, 1, 2, -100], [-100, -100, 3, 4]])
+    rows = CausalLM().decisions(logits, labels)
+    assert torch.equal(rows, torch.stack([logits[0, 0], logits[0, 1], logits[1, 1], logits[1, 2]]))

@@ -174,9 +174,9 @@ class Scorer:
         }
 
     def _outputs(self, model: nn.Module) -> Tensor:
-        found = [o for o, _ in self.objective.outputs(model, self.given.forget)]
-        rows = torch.cat([o.reshape(len(o), -1) if isinstance(self.objective, Regression) else o for o in found])
-        return rows.double()
+        """(n, C) outputs on the forget data, one row for each decision."""
+        found = self.objective.outputs(model, self.given.forget)
+        return torch.cat([self.objective.decisions(o, t) for o, t in found]).double()
 
     def _relearning(self, answer: nn.Module) -> dict[str, float]:
         request = self.given

@@ -116,6 +116,10 @@ class Objective(ABC):
     def divergence(self, output: Tensor, reference: Tensor) -> Tensor:
         """Mean divergence of the output's distribution from a reference output's (a scalar; the teacher's second)."""
 
+    def decisions(self, output: Tensor, targets: Tensor) -> Tensor:
+        """(n, C) rows of the output, one for each thing decided: a sample or, in language models, a target token."""
+        return output.reshape(len(output), -1)
+
     def predictions(self, model: nn.Module, batch: Batch) -> Tensor:
         return self.predictions_of(self.forward(model, batch))
 

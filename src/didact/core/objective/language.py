@@ -52,6 +52,10 @@ class CausalLM(Objective):
         nll = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none", ignore_index=IGNORED)
         return nll.view(tokens.shape), tokens != IGNORED
 
+    def decisions(self, output: Tensor, targets: Tensor) -> Tensor:
+        logits, tokens = self.align(output, targets)
+        return logits[tokens != IGNORED]
+
     def predictions_of(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
 
