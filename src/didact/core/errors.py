@@ -24,7 +24,3 @@ class MissingExtra(DidactError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"This needs the package {package!r}. Install it with: pip install 'didact[{extra}]'")
-
-
-class ScoringPeek(DidactError):
-    """A method touched what only the scorer may read (test data, held-out data or the reference)."""

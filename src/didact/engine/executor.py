@@ -187,14 +187,6 @@ class LocalExecutor:
         return Row(job.task.cell, "out-of-memory", error=f"The process was killed ({name}) {ATTEMPTS} times.")
 
 
-def run_here(queue: Queue) -> Iterator[tuple[Task, Row]]:
-    """All tasks in this process, one after another: for debugging (no isolation, no limits)."""
-    from didact.engine import worker
-
-    while task := queue.take():
-        yield task, worker.run(replace(task, timeout=None, memory=None))
-
-
 def _work(task: Task, pipe: Connection, output: str) -> None:
     from didact.engine import worker
 

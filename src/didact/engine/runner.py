@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from didact.engine.cells import Cell, Task
-from didact.engine.executor import LocalExecutor, run_here
+from didact.engine.executor import LocalExecutor
 from didact.engine.ledger import Ledger, Row, now
 
 
@@ -75,9 +74,6 @@ class Plan:
     def finished(self, task: Task, row: Row) -> list[Row]:
         """The rows that an ended task decides: its own, and those of the cells whose problem it could not build."""
         stranded = self.waiting.pop(_place(task.cell), [])
-        if row.status == "done":  # computed in this process, where nobody reports that the problem is built
-            self.ready.extend(stranded)
-            return [row]
         error = f"The problem could not be built. {row.error}"
         return [row, *(replace(row, cell=t.cell, error=error) for t in stranded)]
 
@@ -98,7 +94,6 @@ def carry_out(
     fresh: bool = False,
     keep: Path | None = None,
     watch: Watcher | None = None,
-    executor: Literal["processes", "here"] = "processes",
 ) -> list[Row]:
     """Rows of all cells, in their order. Each row is in the ledger the moment its cell ends.
 
@@ -116,8 +111,7 @@ def carry_out(
     show(progress)
     plan = Plan(todo, limits, keep)
     local = LocalExecutor(jobs)
-    results = local.run(plan) if executor == "processes" else run_here(plan)
-    for task, row in results:
+    for task, row in local.run(plan):
         for found in plan.finished(task, replace(row, cell=task.cell)):
             found = replace(found, created=now())
             # A cell is here because it had no row, or one to be replaced (fresh, or stopped by a smaller limit).

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from didact.core.errors import BadInput, UnknownName
@@ -107,8 +106,3 @@ def convnet(
 
 def parameter_count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
-
-
-def parameter_vector(model: nn.Module) -> Tensor:
-    """All parameters as one vector, in their order."""
-    return torch.cat([p.detach().flatten() for p in model.parameters()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -143,15 +143,6 @@ def apply_masks(weights: Mapping[str, Tensor], masks: Masks) -> None:
     check_masks(weights, masks)
     for name, weight in weights.items():
         weight.mul_(masks[name].to(weight.device))
-
-
-def keeper(weights: dict[str, nn.Parameter], masks: Masks) -> Callable[[nn.Module, int], None]:
-    """A hook for `fit` that applies the masks after each step: momentum and decay revive dropped weights."""
-
-    def keep(model: nn.Module, step: int) -> None:
-        apply_masks(weights, masks)
-
-    return keep
 
 
 def sparsity(masks: Masks) -> float:
