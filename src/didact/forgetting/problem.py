@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from didact.core.method import Method
 from didact.core.objective import Objective, guess_objective
 from didact.core.problem import Problem
 from didact.core.recipe import Recipe, seeded
+from didact.core.study import for_a_study
 from didact.forgetting.request import Request, Truth, check, labelled
 from didact.forgetting.scoring import Scorer
 from didact.models.workpieces import trained
@@ -37,6 +38,7 @@ class Unlearner(Method):
         recipe: Recipe | None = None,
         target: float | None = None,
         seed: int = 0,
+        extras: Mapping[str, Any] | None = None,
     ) -> nn.Module:
         """A model that should act as if `forget` had never been seen. The model given is left untouched.
 
@@ -49,13 +51,14 @@ class Unlearner(Method):
             recipe: how the model was trained; methods that train a fresh network use it.
             target: the score wanted on `forget`; methods that look for a stopping point use it.
             seed: of everything random in the method.
+            extras: what only this method uses, by name (its page says what).
 
         Raises:
             BadInput: empty or overlapping data, labels out of range, a model that cannot be trained.
             NotApplicable: something the method needs was not given.
         """
         objective = objective or guess_objective(model, forget)
-        return self.solve(Request(model, forget, retain, objective, recipe, target, seed))
+        return self.solve(Request(model, forget, retain, objective, recipe, target, seed, extras or {}))
 
     def solve(self, given: Request) -> nn.Module:
         with uncounted():
@@ -86,6 +89,9 @@ class UnlearningProblem(Problem[Request, Truth]):
         return Scorer.validate(self.given, self.validation, self.validation_holdout, answer)
 
     def lacks(self, needs: tuple[str, ...], tasks: tuple[str, ...]) -> str | None:
+        study = for_a_study(needs)
+        if study is not None:
+            return f"is an experiment on {study}, not a method that unlearns"
         task = self.given.objective.task
         if tasks and task not in tasks:
             return f"works with {' or '.join(tasks)}, but the model is of the kind {task}"
@@ -93,6 +99,9 @@ class UnlearningProblem(Problem[Request, Truth]):
             return "needs retained data, and the problem gives none"
         if "labels" in needs and not labelled(self.given):
             return "needs labels, and the data has none"
+        missing = [need for need in needs if need not in ("retain", "labels") and need not in self.given.extras]
+        if missing:
+            return f"needs {' and '.join(missing)}, which the problem does not offer"
         return None
 
 
@@ -110,6 +119,7 @@ def unlearning_problem(
     target: float | None = None,
     reference: nn.Module | Callable[[], nn.Module] | None = None,
     seed: int = 0,
+    extras: Mapping[str, Any] | None = None,
     about: dict[str, Any] | None = None,
 ) -> UnlearningProblem:
     """A problem from your own model and data: what `--problem mine.py:make` should return.
@@ -123,7 +133,7 @@ def unlearning_problem(
     recipe = recipe or Recipe.like(model, objective)
     if target is None and validation_holdout is not None:
         target = objective.mean_score(model, validation_holdout)
-    given = Request(model, forget, retain, objective, recipe, target, seed)
+    given = Request(model, forget, retain, objective, recipe, target, seed, extras or {})
     check(given)
 
     def reveal() -> Truth:

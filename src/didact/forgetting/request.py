@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,8 @@ class Request:
     recipe: Recipe | None = None
     target: float | None = None
     seed: int = 0
+    #: what only some methods use, by name: the problem documents it, a method names it in its card's `needs`
+    extras: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stop_score(self) -> float:
@@ -45,6 +48,12 @@ class Request:
         if self.retain is None:
             raise NotApplicable("This method needs the data that stays (or a sample of it): pass retain=.")
         return self.retain
+
+    def need(self, name: str) -> Any:
+        """One of the extras."""
+        if name not in self.extras:
+            raise NotApplicable(f"This method needs {name!r} beyond the data: pass extras={{{name!r}: ...}}.")
+        return self.extras[name]
 
     def need_recipe(self) -> Recipe:
         """The recipe of the model or, when none was given, a plain one for the same architecture."""
