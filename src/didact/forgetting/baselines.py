@@ -36,7 +36,9 @@ class Retrain(Unlearner):
     """Train again from scratch without the forget data: exact, and as dear as the first training.
 
     Uses the problem's recipe; the seed differs from that of the scorer's reference, so that two retrainings do not
-    agree by construction. Trains everything. Cost: the recipe's epochs over the retained data.
+    agree by construction. Where the retained data given is only a sample, the problem offers the owner's pipeline as
+    `extras["retrain"]`, and `lr_factor` has no effect. Trains everything. Cost: the recipe's epochs over the retained
+    data.
     """
 
     card = Card(
@@ -49,6 +51,9 @@ class Retrain(Unlearner):
     lr_factor: PositiveFloat = 1.0  #: learning rate relative to the recipe's
 
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
+        if "retrain" in request.extras:  # the owner's own pipeline: the retained data given is only a sample
+            retrained: nn.Module = request.extras["retrain"](request.seed + 31337)
+            return retrained
         recipe = request.need_recipe()
         return recipe.fit(request.need_retain(), request.seed + 31337, lr=recipe.lr * self.lr_factor)
 
@@ -95,6 +100,8 @@ class GradientAscent(Unlearner):
     lr: PositiveFloat | None = None  #: default: a tenth of the recipe's
     epochs: PositiveInt = 20  #: at most; ends as soon as the forget score is reached
     batch_size: PositiveInt = 32  #: samples a step
+    stop: bool = True  #: end at the target; False runs all epochs
+    clip: PositiveFloat | None = 1.0  #: largest norm of the gradient
 
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
         log = fit(
@@ -104,9 +111,12 @@ class GradientAscent(Unlearner):
             epochs=self.epochs,
             batch_size=self.batch_size,
             lr=self.lr or request.need_recipe().lr / 10,
-            clip=1.0,
+            clip=self.clip,
             seed=request.seed,
-            hooks=Hooks(loss=lambda m, batch, step: -request.objective.loss(m, batch), stop=forgotten(request)),
+            hooks=Hooks(
+                loss=lambda m, batch, step: -request.objective.loss(m, batch),
+                stop=forgotten(request) if self.stop else None,
+            ),
         )
         note(steps=log.steps)
         return model
@@ -131,6 +141,8 @@ class GradientDifference(Unlearner):
     retain_weight: PositiveFloat = 1.0  #: weight of the retained data's loss
     epochs: PositiveInt = 20  #: passes over the forget data, at most
     batch_size: PositiveInt = 32  #: samples a step
+    stop: bool = True  #: end at the target; False runs all epochs
+    clip: PositiveFloat | None = 1.0  #: largest norm of the gradient
 
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
         objective = request.objective
@@ -147,7 +159,7 @@ class GradientDifference(Unlearner):
             epochs=self.epochs,
             batch_size=self.batch_size,
             lr=self.lr or request.need_recipe().lr / 10,
-            clip=1.0,
+            clip=self.clip,
             seed=request.seed,
             hooks=Hooks(
                 loss=loss,
@@ -155,7 +167,7 @@ class GradientDifference(Unlearner):
                     request.forget, request.need_retain(), objective, batch_size=self.batch_size,
                     steps=rounds, seed=request.seed + 1000 * epoch,
                 ),
-                stop=forgotten(request),
+                stop=forgotten(request) if self.stop else None,
             ),
         )  # fmt: skip
         note(steps=log.steps)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from didact.core.batches import materialise
 from didact.core.errors import BadInput, NotApplicable
-from didact.core.objective import Classification, Objective, Regression
+from didact.core.objective import IGNORED, CausalLM, Classification, Objective, Regression, evaluating
 from didact.core.recipe import Recipe
 from didact.models.workpieces import digest
 
@@ -95,6 +95,8 @@ def check(request: Request) -> None:
         raise BadInput("Every parameter of the model is frozen (requires_grad=False); nothing can be unlearned.")
     if isinstance(request.objective, Classification):
         _check_labels(request)
+    if isinstance(request.objective, CausalLM):
+        _check_tokens(request)
     if request.retain is not None:
         shared = _sample_hashes(request.forget) & _sample_hashes(request.retain)
         if shared:
@@ -120,6 +122,28 @@ def _check_labels(request: Request) -> None:
                 )
 
 
+def _check_tokens(request: Request) -> None:
+    """Token ids and labels within the model's vocabulary, and logits that are numbers."""
+    embeddings = getattr(request.model, "get_input_embeddings", lambda: None)()
+    words = getattr(embeddings, "num_embeddings", None)
+    for name, data in (("forget", request.forget), ("retain", request.retain)):
+        if data is None or words is None:
+            continue
+        for batch in request.objective.loader(data, 256):
+            ids, labels = request.objective.inputs(batch)["input_ids"], request.objective.targets(batch)
+            if int(ids.max()) >= words or int(ids.min()) < 0:
+                raise BadInput(
+                    f"The {name} set holds the token {int(ids.max())}, but the model has {words} tokens: the tokenizer "
+                    "does not belong to this model. Load both from the same folder."
+                )
+            if int(labels.max()) >= words:
+                raise BadInput(f"The {name} set holds the label {int(labels.max())}, outside 0..{words - 1}.")
+            if not (labels[:, 1:] != IGNORED).any(-1).all():
+                raise BadInput(f"A sample of the {name} set has no target token: all its labels are {IGNORED}.")
+    if not torch.isfinite(_first_output(request)).all():
+        raise BadInput("The model given returns numbers that are not finite, before any unlearning. Check its weights.")
+
+
 def _targets_or_none(objective: Objective, batch: Any) -> torch.Tensor | None:
     try:
         return objective.targets(batch)
@@ -129,15 +153,16 @@ def _targets_or_none(objective: Objective, batch: Any) -> torch.Tensor | None:
 
 def _classes(request: Request) -> int:
     """Width of the model's output on one sample."""
-    batch = next(iter(request.objective.loader(request.forget, 1)))
-    was_training = request.model.training
-    request.model.eval()
-    with torch.no_grad():
-        output = request.objective.forward(request.model, batch)
-    request.model.train(was_training)
+    output = _first_output(request)
     if not torch.isfinite(output).all():
         raise BadInput("The model given returns numbers that are not finite, before any unlearning. Check its weights.")
     return output.shape[-1]
+
+
+def _first_output(request: Request) -> torch.Tensor:
+    batch = next(iter(request.objective.loader(request.forget, 1)))
+    with torch.no_grad(), evaluating(request.model):
+        return request.objective.forward(request.model, batch)
 
 
 def _sample_hashes(dataset: Dataset[Any]) -> set[int]:

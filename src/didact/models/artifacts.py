@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 from didact.core.errors import BadInput
 from didact.models.small import build
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer"
 
 
 def save(model: nn.Module, folder: str | Path, about: dict[str, Any] | None = None) -> Path:
@@ -28,7 +28,9 @@ def save(model: nn.Module, folder: str | Path, about: dict[str, Any] | None = No
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        if hasattr(model, "save_pretrained"):
+        if hasattr(model, "own_tensors"):
+            _save_wrapper(model, scratch)
+        elif hasattr(model, "save_pretrained"):
             model.save_pretrained(scratch)  # type: ignore[operator]
         else:
             save_model(model, str(scratch / WEIGHTS))
@@ -56,6 +58,8 @@ def load(folder: str | Path, into: nn.Module | None = None) -> nn.Module:
     if not config_file.is_file():
         raise BadInput(f"{folder} holds no model: {CONFIG} is missing. Expected a folder written by didact.save.")
     config = json.loads(config_file.read_text())
+    if "wrapper" in config:
+        return _load_wrapper(folder, config).eval()
     if "architectures" in config or "model_type" in config:
         return _load_transformers(folder, config).eval()
     if into is None:
@@ -83,6 +87,43 @@ def _describe(model: nn.Module) -> dict[str, Any]:
     if isinstance(made, dict):
         return {"architecture": made["name"], "options": made["options"]}
     return {"class": f"{type(model).__module__}.{type(model).__qualname__}"}
+
+
+def _save_wrapper(model: Any, folder: Path) -> None:
+    """Each part in a folder of its own, the wrapper's tensors and options beside them."""
+    for name, part in model.parts().items():
+        save(part, folder / name)
+    own = model.own_tensors()
+    if own:
+        save_file(own, str(folder / WEIGHTS))
+    if model.tokenizer is not None:
+        model.tokenizer.save_pretrained(folder / TOKENIZER)
+    about = {"wrapper": model.kind, "options": model.options(), "parts": sorted(model.parts())}
+    (folder / CONFIG).write_text(json.dumps(about, indent=2))
+
+
+def _load_wrapper(folder: Path, config: dict[str, Any]) -> nn.Module:
+    from didact.models.wrappers import get_wrapper
+
+    parts = {name: load(folder / name) for name in config["parts"]}
+    tokenizer = load_tokenizer(folder / TOKENIZER) if (folder / TOKENIZER).is_dir() else None
+    model: nn.Module = get_wrapper(config["wrapper"]).assemble(parts, config["options"], tokenizer)
+    if (folder / WEIGHTS).is_file():
+        own = load_file(str(folder / WEIGHTS))
+        unknown = model.load_state_dict(own, strict=False).unexpected_keys
+        if unknown:
+            raise BadInput(f"{folder} holds tensors that {config['wrapper']} does not have: {', '.join(unknown)}.")
+    return model
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """The tokenizer of a model folder in the Hugging Face layout."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder} holds no tokenizer: {str(error).splitlines()[0]}") from None
 
 
 def _load_transformers(folder: Path, config: dict[str, Any]) -> nn.Module:

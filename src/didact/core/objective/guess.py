@@ -23,7 +23,8 @@ def guess_objective(model: nn.Module, dataset: Dataset[Any] | None = None) -> Ob
     """
     name = type(model).__name__
     config = getattr(model, "config", None)
-    if name.endswith("ForCausalLM") or name.endswith("LMHeadModel"):
+    causal = name.endswith("ForCausalLM") or name.endswith("LMHeadModel") or getattr(model, "task", "") == "causal-lm"
+    if causal:
         return CausalLM(pad_id=getattr(config, "pad_token_id", None) or 0)
     if name.endswith("ForMaskedLM"):
         return MaskedLM(pad_id=getattr(config, "pad_token_id", None) or 0)

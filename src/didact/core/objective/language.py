@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from didact.core.errors import BadInput
 from didact.core.objective.base import IGNORED, Batch, Objective, Resampling
@@ -36,6 +36,13 @@ class CausalLM(Objective):
             return batch["labels"]
         mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
         return batch["input_ids"].masked_fill(mask == 0, IGNORED)
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        if getattr(model, "takes_prompt_mask", False):
+            # A guard acts on prompts: it must know where, in a teacher-forced sequence, the answer begins.
+            kept = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+            batch = {**batch, "prompt_mask": kept & (self.targets(batch) == IGNORED)}
+        return super().forward(model, batch)
 
     def align(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and the tokens they predict: position t predicts token t+1."""
