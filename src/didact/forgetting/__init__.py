@@ -19,6 +19,9 @@ from didact.forgetting.baselines import (
 )
 from didact.forgetting.blindspot import Blindspot, GaussianAmnesiac
 from didact.forgetting.laf import LabelAgnosticForgetting
+from didact.forgetting.language import LanguageProblem, language_problem
+from didact.forgetting.language.scoring import LANGUAGE_METRICS
+from didact.forgetting.npo import NegativePreference
 from didact.forgetting.problem import Unlearner, UnlearningProblem, unlearning_problem
 from didact.forgetting.request import Request
 from didact.forgetting.scoring import METRICS, PRIMARY, TUNING
@@ -36,7 +39,7 @@ FAMILY = register_family(
         name="forgetting",
         title="Forgetting",
         verb="unlearn",
-        metrics=METRICS,
+        metrics=METRICS + LANGUAGE_METRICS,
         primary=PRIMARY,
         tuning=TUNING,
         default_problem="digits-class",
@@ -54,15 +57,18 @@ __all__ = [
     "InfluenceUnlearn",
     "L1SparseFineTune",
     "LabelAgnosticForgetting",
+    "LanguageProblem",
     "MaskedRetrain",
     "PruneThenUnlearn",
     "GradientAscent",
     "GradientDifference",
+    "NegativePreference",
     "Original",
     "RandomLabels",
     "Request",
     "Retrain",
     "SelectiveSynapticDampening",
+    "language_problem",
     "Unlearner",
     "UnlearningProblem",
     "unlearning_problem",
