@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -49,7 +49,7 @@ class Problem(ABC, Generic[Given, Truth]):
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """A family's face to the bench: its words, its metrics, what best means, what to run by default."""
 
@@ -62,6 +62,9 @@ class Family:
     default_problem: str
     trade_off: tuple[str, str]  #: metrics on the x and y axis of the report's trade-off plot
     summary: str = ""
+    #: mean metrics of a method -> one word for what it came to, or "" when the metrics do not tell
+    outcome: Callable[[Mapping[str, float]], str] | None = None
+    outcomes: Mapping[str, str] = field(default_factory=dict)  #: each such word, explained
 
     def metric(self, name: str) -> Metric | None:
         return next((m for m in self.metrics if m.name == name), None)

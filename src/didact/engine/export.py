@@ -61,7 +61,7 @@ def summary(board: Leaderboard) -> pd.DataFrame:
     names = [m.name for m in (*board.family.metrics, *COSTS)]
     lines = []
     for entry in board.entries:
-        line: dict[str, Any] = {"rank": entry.rank, "tied": entry.tied, "method": entry.label}
+        line: dict[str, Any] = {"rank": entry.rank, "tied": entry.tied, "method": entry.label, "outcome": entry.outcome}
         line |= {"done": entry.done, "cells": len(entry.rows), "on_front": entry.on_front}
         for name in names:
             line[name], line[f"{name}_half"] = entry[name].mean, entry[name].half
@@ -83,6 +83,7 @@ def as_json(board: Leaderboard) -> dict[str, Any]:
                 "method": e.label,
                 "title": e.title,
                 "baseline": e.baseline,
+                "outcome": e.outcome,
                 "meets_constraint": e.meets_constraint,
                 "on_front": e.on_front,
                 "done": e.done,
@@ -103,10 +104,14 @@ def as_json(board: Leaderboard) -> dict[str, Any]:
 
 def markdown(board: Leaderboard) -> str:
     metrics = columns(board)
-    head = ["rank", "method", *(_heading(board, m) for m in metrics), "seconds", "passes", "cells"]
-    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(['---:', '---', *['---:'] * (len(head) - 2)])}|"]
+    told = ["outcome"] if _has_outcomes(board) else []
+    head = ["rank", "method", *told, *(_heading(board, m) for m in metrics), "seconds", "passes", "cells"]
+    words = ["---"] * (1 + len(told))
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(['---:', *words, *['---:'] * (len(metrics) + 3)])}|"]
     for entry in board.entries:
-        cells = [rank_text(entry, board), entry.label, *(_value(board, entry, m) for m in metrics), *_costs(entry)]
+        outcome = [entry.outcome] if told else []
+        values = (_value(board, entry, m) for m in metrics)
+        cells = [rank_text(entry, board), entry.label, *outcome, *values, *_costs(entry)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"**{board.family.title}** on `{board.problem}`, best by {board.primary}", "", *lines, ""])
 
@@ -117,6 +122,9 @@ def terminal(board: Leaderboard, width: int | None = None) -> Table:
     table = Table(title=f"{board.family.title} on {board.problem}", caption=_caption(board), title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("method", no_wrap=True)
+    told = _has_outcomes(board)
+    if told:
+        table.add_column("outcome", no_wrap=True)
     for name in metrics:
         table.add_column(_heading(board, name), justify="right", no_wrap=True)
     for name in ("seconds", "passes", "cells"):
@@ -128,7 +136,12 @@ def terminal(board: Leaderboard, width: int | None = None) -> Table:
         style = "bold" if board.best is not None and entry.label == board.best.label else ""
         shown = Text(entry.label, style=style or ("dim" if entry.baseline else ""))
         table.add_row(
-            rank_text(entry, board), shown, *(_value(board, entry, m) for m in metrics), *_costs(entry), style=style
+            rank_text(entry, board),
+            shown,
+            *([entry.outcome] if told else []),
+            *(_value(board, entry, m) for m in metrics),
+            *_costs(entry),
+            style=style,
         )
         previous = entry
     return table
@@ -139,6 +152,10 @@ def plain(board: Leaderboard, width: int = 120) -> str:
     console = Console(file=StringIO(), width=width, no_color=True)
     console.print(terminal(board))
     return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def _has_outcomes(board: Leaderboard) -> bool:
+    return any(entry.outcome for entry in board.entries)
 
 
 def _value(board: Leaderboard, entry: Entry, name: str) -> str:

@@ -43,6 +43,7 @@ class Entry:
     rank: int | None = None  #: 1 is best; None when it broke the constraint or gave no result
     tied: bool = False  #: not distinguishable from the best (paired over seeds, 95 %)
     on_front: bool = False  #: no other method is better on both trade-off metrics
+    outcome: str = ""  #: the family's one word for what the method came to
 
     @property
     def done(self) -> int:
@@ -88,7 +89,7 @@ def make_leaderboard(family: Family, problem: str, rows: Sequence[Row], primary:
     usable = [row for row in rows if row.status != "not-applicable"]
     for row in usable:
         groups.setdefault(row.cell.label or row.cell.method, []).append(row)
-    entries = [_entry(label, group, primary) for label, group in groups.items()]
+    entries = [_entry(label, group, primary, family) for label, group in groups.items()]
     ranked = _front(_ranked(entries, primary, family), family)
     failures = tuple(row for row in usable if row.status != "done")
     return Leaderboard(
@@ -108,7 +109,7 @@ def statistic(values: Sequence[float]) -> Statistic:
     return Statistic(float(np.mean(finite)), float(stats.t.ppf(0.975, len(finite) - 1)) * spread, tuple(values))
 
 
-def _entry(label: str, rows: list[Row], primary: Primary) -> Entry:
+def _entry(label: str, rows: list[Row], primary: Primary, family: Family) -> Entry:
     rows = sorted(rows, key=lambda row: row.cell.seed)
     done = [row for row in rows if row.status == "done"]
     names = dict.fromkeys(name for row in done for name in row.numbers)
@@ -118,7 +119,8 @@ def _entry(label: str, rows: list[Row], primary: Primary) -> Entry:
     cls = _class_of(rows[0].cell.method)
     title = cls.card.title if cls else rows[0].cell.method
     baseline = bool(cls and cls.card.kind == "baseline")
-    return Entry(label, rows[0].cell.method, title, baseline, tuple(rows), found, fits)
+    outcome = family.outcome(means) if family.outcome and done else ""
+    return Entry(label, rows[0].cell.method, title, baseline, tuple(rows), found, fits, outcome=outcome)
 
 
 def _class_of(slug: str) -> type[Method] | None:

@@ -45,6 +45,7 @@ def render(run: Run, board: Leaderboard, trials: Sequence[Row] = (), *, about: M
         primary=board.metric(board.primary.metric),
         columns=columns,
         sections=table.sections(board, columns),
+        told={w: m for w, m in board.family.outcomes.items() if any(e.outcome == w for e in board.entries)},
         failures=board.failures,
         not_applicable=_reasons(board.inapplicable),
         searches=tuning.searches(board.family, trials, tuned),

@@ -13,6 +13,7 @@ from didact.core.recipe import Recipe
 from didact.core.registry import problem
 from didact.data.bios import Bios, BiosSplit, Person, bios
 from didact.data.text import TextDataset, TextItem
+from didact.forgetting.language.baselines import REFUSALS
 from didact.forgetting.language.problem import LanguageProblem, language_problem
 from didact.models.language import gpt_tiny
 from didact.models.tokenizer import word_tokenizer
@@ -112,7 +113,7 @@ class Setting:
         hidden = 12 + max(6, people // 10)  # test and validation
         split = made.split(forget, hidden)
         others = made.unseen(max(12, forget))
-        texts = [*made.texts(), *others.texts(), *(text for text in REFUSALS)]
+        texts = [*made.texts(), *others.texts(), *REFUSALS]
         return Setting(made, split, word_tokenizer(texts))
 
     @property
@@ -185,10 +186,6 @@ class Setting:
 
     def _told(self, people: Iterable[Person], of: Bios) -> list[TextItem]:
         return [TextItem("", bio.text, subject=bio.subject) for bio in of.biographies(people, per_person=2)]
-
-
-#: texts that a model may be taught to say instead of an answer
-REFUSALS = ("I do not know .", "I cannot help with that .", "There is no information about this .")
 
 
 def _shortened(item: TextItem) -> TextItem:

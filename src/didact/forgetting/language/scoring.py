@@ -13,6 +13,7 @@ from didact.core.errors import BadInput
 from didact.core.metric import Metric
 from didact.data.text import TextDataset, TextItem, texts_of
 from didact.forgetting.language import metrics as m
+from didact.forgetting.language.probing import hidden_states_show, residual
 from didact.forgetting.relearning import relearning_steps
 from didact.forgetting.request import Request, Truth
 from didact.forgetting.scoring import changed_share, check_outputs
@@ -47,6 +48,7 @@ LANGUAGE_METRICS = (
     ),
     Metric("fluency", "loss a token of the answers to forgotten questions under the retrained model", "lower", "nat"),
     Metric("repetition", "share of word pairs in those answers that repeat an earlier one", "lower"),
+    Metric("residual", "share of the original's facts that probes still read inside (0: like retrained)", "lower"),
     Metric("extra_forwards", "forward passes a generated token costs beyond the model's own", "lower"),
 )
 
@@ -104,6 +106,7 @@ class LanguageScorer:
             "collapsed": float(said["test"].accuracy < 0.5 * original.accuracy),
         }
         found |= self._probabilities(answer, said) if observable else {}
+        found["residual"] = self._residual(answer)
         found |= self._relearning(answer) if getattr(answer, "editable", True) else {}
         return {metric: found.get(metric, NAN) for metric in (*found, *_OBSERVED)}
 
@@ -152,6 +155,13 @@ class LanguageScorer:
             "test_prob": self._mean_probability(answer, texts_of(truth.test)),
         }
         return found | self._privacy(answer)
+
+    def _residual(self, answer: nn.Module) -> float:
+        """What linear probes still read; not a number for models whose hidden states do not show."""
+        if self.retain is None or not hidden_states_show(answer):
+            return NAN
+        models = self.given.model, self.truth.reference, answer
+        return residual(self.objective, *models, self.retain, self.forget, self.given.seed).value
 
     def _utility(self, answer: nn.Module, said: dict[str, m.Answers]) -> float:
         parts: list[float] = []
