@@ -16,6 +16,7 @@ from didact.core.errors import BadInput
 from didact.core.method import Card, Choice, Paper, Range
 from didact.core.objective import Batch
 from didact.core.registry import register
+from didact.forgetting.baselines import forgotten
 from didact.forgetting.language.training import RetainTerm, train_to_forget
 from didact.forgetting.problem import Unlearner
 from didact.forgetting.request import Request
@@ -71,6 +72,7 @@ class NegativePreference(Unlearner):
     warmup_epochs: NonNegativeFloat = 1.0  #: epochs with a linearly growing rate
     weight_decay: NonNegativeFloat = 0.01  #: of AdamW
     reference: Literal["initial", "given"] = "initial"  #: the model before unlearning, or extras["reference"]
+    stop: bool = False  #: end as soon as the forget score is at the request's target
     keep_reference: bool = False  #: keep the reference's log-likelihoods on disk
 
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
@@ -91,7 +93,7 @@ class NegativePreference(Unlearner):
         steps = train_to_forget(
             model, request, forget, loss, retain=self.retain, retain_weight=self.retain_weight, reference=reference,
             lr=self.lr, epochs=self.epochs, batch_size=self.batch_size, warmup_epochs=self.warmup_epochs,
-            weight_decay=self.weight_decay,
+            weight_decay=self.weight_decay, after_epoch=forgotten(request) if self.stop else None,
         )  # fmt: skip
         per_epoch = max(1, steps // self.epochs)
         note(steps=steps, weight=[sum(w) / len(w) for w in _chunks(weights, per_epoch)])

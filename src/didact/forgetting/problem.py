@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import nn
@@ -61,10 +61,20 @@ class Unlearner(Method):
         return self.solve(Request(model, forget, retain, objective, recipe, target, seed, extras or {}))
 
     def solve(self, given: Request) -> nn.Module:
+        if given.parts > 1:
+            return self._successively(given)
         with uncounted():
             check(given)
         with seeded(given.seed):
             return self.edit(copy.deepcopy(given.model), given).eval()
+
+    def _successively(self, given: Request) -> nn.Module:
+        """The answer to the last of several requests; `history` holds the answers to all."""
+        from didact.forgetting.sequential import successively  # which builds on this module
+
+        models = successively(self, replace(given, parts=1), given.parts)
+        models[-1].history = tuple(models)  # type: ignore[assignment]
+        return models[-1]
 
     @abstractmethod
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
@@ -82,6 +92,14 @@ class UnlearningProblem(Problem[Request, Truth]):
 
     def score(self, answer: nn.Module) -> dict[str, float]:
         return Scorer(self.given, self.reveal()).score(answer)
+
+    def utility(self, model: nn.Module) -> float:
+        """The test score alone."""
+        return self.mean_score(model, self.reveal().test)
+
+    def mean_score(self, model: nn.Module, data: Dataset[Any]) -> float:
+        """Mean score of a model on a data set, as this kind of problem measures it."""
+        return self.given.objective.mean_score(model, data)
 
     def validate(self, answer: nn.Module) -> dict[str, float]:
         if self.validation is None:

@@ -38,6 +38,7 @@ class Request:
     seed: int = 0
     #: what only some methods use, by name: the problem documents it, a method names it in its card's `needs`
     extras: Mapping[str, Any] = field(default_factory=dict)
+    parts: int = 1  #: successive requests that the forget set arrives in
 
     @property
     def stop_score(self) -> float:

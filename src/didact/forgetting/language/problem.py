@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.utils.data import Dataset
 
 from didact.core.errors import BadInput
 from didact.core.objective import CausalLM, Objective
 from didact.core.recipe import Recipe
-from didact.data.text import TextDataset, TextItem
+from didact.data.text import TextDataset, texts_of
+from didact.forgetting.language.metrics import answers
 from didact.forgetting.language.scoring import LanguageScorer, LanguageTruth
 from didact.forgetting.problem import UnlearningProblem
 from didact.forgetting.request import Request, check
@@ -25,6 +27,11 @@ class LanguageProblem(UnlearningProblem):
 
     def score(self, answer: nn.Module) -> dict[str, float]:
         return LanguageScorer(self.given, self.reveal()).score(answer)  # type: ignore[arg-type]
+
+    def mean_score(self, model: nn.Module, data: Dataset[Any]) -> float:
+        """Accuracy of the greedy answers to the questions of a data set."""
+        questions = texts_of(data).questions
+        return float("nan") if questions is None else answers(model, questions).accuracy
 
     def validate(self, answer: nn.Module) -> dict[str, float]:
         if self.validation is None:
@@ -111,6 +118,3 @@ def language_problem(
         validation=validation,
         validation_holdout=validation_holdout,
     )
-
-
-__all__ = ["LanguageProblem", "TextItem", "language_problem"]
