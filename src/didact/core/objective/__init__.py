@@ -6,6 +6,7 @@ models take it (with `labels`; language models mark positions that are no target
 """
 
 from didact.core.objective.base import IGNORED, Batch, Objective, Resampling
+from didact.core.objective.diffusion import Denoising
 from didact.core.objective.guess import guess_objective
 from didact.core.objective.language import CausalLM, MaskedLM, pad_tokens
 from didact.core.objective.models import device_of, evaluating, head_name, output_tensor, pool, submodule
@@ -16,6 +17,7 @@ __all__ = [
     "Batch",
     "CausalLM",
     "Classification",
+    "Denoising",
     "MaskedLM",
     "Objective",
     "Regression",
