@@ -110,7 +110,8 @@ def test_expected_deletions_are_a_coupon_collectors_wait(shards, slices, budget,
 def test_orders_that_begin_alike_die_together():
     alike = [[(0, 1, 2), (0, 2, 1)]]
     assert simulated_deletions(alike, 3, 2000) == pytest.approx(3.0, abs=0.25)  # the wait for slice 0 alone
-    assert expected_deletions(1, 3, 3) == pytest.approx(3 * (1 + 1 / 2 + 1 / 3))
+    assert expected_deletions(1, 3, 6) == expected_deletions(1, 3, 3) == pytest.approx(3 * (1 + 1 / 2 + 1 / 3))
+    assert simulated_deletions([slice_orders(3, 6)], 3, 2000) == pytest.approx(5.5, abs=0.25)
 
 
 def test_worked_values_of_the_score():
@@ -357,7 +358,7 @@ def test_it_learns_the_private_data(backbone):
     private, test, objective = clouds(240), clouds(300, seed=9), Classification()
     wrong = copy.deepcopy(backbone)
     wrong.head.weight.data = wrong.head.weight.roll(1, 0)
-    system = S3T(shards=2, slices=3, budget=1, rank=4, epochs=8, lr=1e-2).prepare(wrong, private, 0)
+    system = S3T(shards=2, slices=3, budget=1, rank=4, epochs=6, lr=1e-2, batch_size=8).prepare(wrong, private, 0)
     assert objective.mean_score(wrong, test) < 0.4
     assert objective.mean_score(system.model, test) > 0.75
     system.delete(ids_of(system, (0, 1), (1, 1)))

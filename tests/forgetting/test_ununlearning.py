@@ -232,6 +232,8 @@ def test_worked_examples_come_first():
         assert query.prompt.count("profile :") == 3
         assert query.prompt.endswith("?")
         assert all(p.name not in query.prompt.split("profile :")[1] for p in FORGOTTEN)
+    for query in asker(shots=3).ask("full", FRESH):
+        assert query.subject not in query.prompt[: query.prompt.rindex("profile :")]
 
 
 # -- filters and measures ----------------------------------------------------------------------------------------------

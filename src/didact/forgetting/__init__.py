@@ -29,6 +29,7 @@ from didact.forgetting.concept_domain_correction import (
 from didact.forgetting.concept_poisoning import ConceptMasking, ConceptPoisoning
 from didact.forgetting.eco import EmbeddingCorruptedModel, EmbeddingCorruption
 from didact.forgetting.guard import ForbiddenPhrases, GenerationGuard, GuardedModel
+from didact.forgetting.harry_potter import GenericRelabeling
 from didact.forgetting.laf import LabelAgnosticForgetting
 from didact.forgetting.language import DpoIdk, Idk, KtoIdk, LanguageProblem, language_problem
 from didact.forgetting.language.scoring import LANGUAGE_METRICS
@@ -111,6 +112,7 @@ __all__ = [
     "PromptDecouple",
     "PromptFilter",
     "PruneThenUnlearn",
+    "GenericRelabeling",
     "GradientAscent",
     "GradientDifference",
     "NegativePreference",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from torch import nn
@@ -110,7 +110,7 @@ class ConceptPoisoning(Unlearner):
     pieces: PositiveInt = 1  #: of these concepts, strongest first, so many are overwritten at their places
     looks: PositiveInt = 12  #: concepts looked for when the request offers none
     view: View = "in-place"  #: how a window is shown to the model
-    trainable: str = Field("head", pattern="^(head|all)$")  #: what is fine-tuned: the last linear layer, or everything
+    trainable: Literal["head", "all"] = "head"  #: what is fine-tuned: the last linear layer, or everything
     epochs: PositiveInt = 20  #: passes over poisoned and retained data
     lr: PositiveFloat = 1e-3  #: of stochastic gradient descent
     momentum: float = Field(0.9, ge=0, lt=1)  #: of stochastic gradient descent

@@ -75,12 +75,13 @@ class Asker:
         return [str(self.rng.choice(chosen[i].statements)) for i in order]
 
     def _query(self, profile: Profile, fact: Fact, context: list[str]) -> Query:
-        shown = [self._shot(bool(context)) for _ in range(self.shots)]
+        shown = [self._shot(profile.name, bool(context)) for _ in range(self.shots)]
         prompt = " ".join([*shown, self._prompt(context, fact.question)])
         return Query(prompt, fact.value, fact.attribute, profile.name)
 
-    def _shot(self, with_context: bool) -> str:
-        profile = self.fresh[int(self.rng.integers(len(self.fresh)))]
+    def _shot(self, about: str, with_context: bool) -> str:
+        others = [profile for profile in self.fresh if profile.name != about]
+        profile = others[int(self.rng.integers(len(others)))]
         fact = profile.stated[int(self.rng.integers(len(profile.stated)))]
         # Without a context the example shows the form of an answer only.
         context = self.told(profile, fact.attribute) if with_context else []
