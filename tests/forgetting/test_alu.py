@@ -760,6 +760,9 @@ def test_wrong_and_right_demonstrations_stand_before_the_prompt(world, monkeypat
     # Nearest first; the first wrong answer offered, else another question's answer.
     assert sorted(lines[:2]) == ["Where was Kato Quill born ? In Oxbow .", "Who is Kato Quill ? In Velmere ."]
     assert lines[2:] == [f"{right.prompt} {right.answer}", right.prompt]
+    twin = TextItem("What does Kato Quill do ?", more.answer)
+    shown = made.unlearn(model, forget.of([more, twin, wrong]), retain, extras=extras).options()["wrong"]
+    assert [answer for _, answer in shown] == [wrong.answer, wrong.answer, "In Oxbow ."]
     with pytest.raises(BadInput, match="No wrong answer"):
         made.unlearn(model, forget.of([more]), retain, extras=extras)
     with pytest.raises(NotApplicable, match="documents only"):

@@ -30,7 +30,7 @@ from didact.forgetting.s3t.orders import (
     slice_orders,
     surviving,
 )
-from didact.forgetting.s3t.stream import StreamSubject
+from didact.forgetting.s3t.stream import Accuracies, StreamSubject
 from didact.models.residual import residual_mlp
 from didact.models.small import convnet, mlp
 
@@ -159,12 +159,13 @@ def test_a_second_sampled_order_is_the_next_one_that_is_new():
     def probability(order):
         return weights[order[0]] / 2 * weights[order[1]] / (2 - weights[order[0]])
 
-    pairs = [slice_orders(3, 2, "sampled", prior, seed=seed) for seed in range(runs)]
-    found = Counter(second for _, second in pairs)
     every = list(permutations(range(3)))
-    for order in every:
-        exact = sum(probability(a) * probability(order) / (1 - probability(a)) for a in every if a != order)
-        assert found[order] / runs == pytest.approx(exact, abs=0.04)
+    exact = {(a, b): probability(a) * probability(b) / (1 - probability(a)) for a in every for b in every if a != b}
+    found = Counter(tuple(slice_orders(3, 2, "sampled", prior, seed=seed)) for seed in range(runs))
+    assert max(abs(found[pair] / runs - p) for pair, p in exact.items()) < 0.02
+    # A beginning that was used once is half used up: fewer second orders share it than if it were drawn afresh.
+    alike = sum(p for (a, b), p in exact.items() if a[0] == b[0])
+    assert sum(found[a, b] for a, b in exact if a[0] == b[0]) / runs == pytest.approx(alike, abs=0.04)
 
 
 def test_what_survives_is_the_part_before_the_first_deleted_slice():
@@ -497,6 +498,16 @@ def test_a_stream_measures_what_theory_says(subject):
     assert one.numbers["mean_with_backbone"] > one.numbers["mean_accuracy"]
 
 
+def test_accuracies_are_those_of_the_served_model(subject, prepared):
+    accuracy_of, system = Accuracies(subject), prepared.fork()
+    for place in (None, (0, 1), (1, 0), (0, 2), (0, 0)):
+        system.delete(ids_of(system, *([place] if place else [])))
+        expected = Classification().mean_score(system.model, subject.test)
+        assert accuracy_of(system) == pytest.approx(expected)
+    assert len(accuracy_of.known) == 5
+    assert len(accuracy_of.outputs) == 5  # of shard 0: all, (2, 0), (0,); of shard 1: all, and one after the deletion
+
+
 def test_without_slices_the_first_request_ends_it(subject):
     alone = DeletionStream(**{**STREAM, "shards": 1, "slices": 1, "budget": 1}).run(subject, seed=0)
     full = DeletionStream(scheme="full", streams=2).run(subject, seed=0)
@@ -508,7 +519,7 @@ def test_without_slices_the_first_request_ends_it(subject):
 
 
 def test_the_stream_problem_and_its_study_fit_together(tmp_path):
-    problem = make_problem("digits-deletions:private=72:epochs=1", seed=1)
+    problem = make_problem("digits-deletions:private=72:width=8:blocks=4:epochs=1", seed=1)
     assert problem.lacks(DeletionStream.card.needs, ()) is None
     assert "not an experiment" in problem.lacks(S3T.card.needs, ())
     assert len(problem.given.subject.test) == 1797 - 200 - 72

@@ -225,7 +225,7 @@ def test_it_equals_a_plain_implementation(setting, base, weight, stay, settings)
     moved = 0.0
     for mine, theirs, before in zip(found.parameters(), expected.parameters(), setting[0].parameters(), strict=True):
         assert torch.allclose(mine, theirs, atol=2e-5)
-        moved = max(moved, float((mine - before).abs().max()))
+        moved = max(moved, float((mine - before).detach().abs().max()))
     assert moved > 1e-3
 
 
@@ -368,11 +368,12 @@ def test_contexts_in_words_serve_as_well_as_pictures():
 def test_seven_of_twenty_not_normal():
     judge = RefusalJudge(["sorry , i cannot"])
     expected = [f"paint the {i}" for i in range(20)]
-    told = [*expected[:13], *["Sorry, I cannot help".replace(",", " ,")] * 4, "paint", "", "paint the window"]
+    told = [*expected[:13], *["Sorry, I cannot help"] * 4, "paint", "", "paint the window"]
     assert judge.safe_answer_refusal_rate(told, expected) == 0.35
-    assert judge.safe_answer_refusal_rate(["SORRY ,  i cannot do that"] * 20, expected) == 1
+    assert judge.safe_answer_refusal_rate(["(sorry: I  cannot do that)"] * 20, expected) == 1
     assert judge.safe_answer_refusal_rate(expected, expected) == 0
     assert judge.safe_answer_refusal_rate([f" Paint  {e[6:]}" for e in expected], expected) == 0
+    assert not RefusalJudge(["no"]).refuses("I know a nobler one")
     lenient = RefusalJudge(["sorry"], normal=lambda answer, expected: "paint" in answer)
     assert lenient.safe_answer_refusal_rate(["paint !", "sorry , paint", "no"], ["x", "y", "z"]) == pytest.approx(2 / 3)
 
@@ -590,7 +591,7 @@ def shapes_problem():
     """The embedded problem with an untrained vision encoder and next to no training."""
     patch = pytest.MonkeyPatch()
     patch.setattr(problems, "_tower", lambda seed: convnet(10, 32, 3, (16, 32, 64), 128))
-    yield make_problem("shapes-safety:pictures=2:epochs=1")
+    yield make_problem("shapes-safety:pictures=2:unseen=1:epochs=1")
     patch.undo()
 
 

@@ -27,6 +27,8 @@ from didact.forgetting.concept_domain_correction import (
     ConceptProblem,
 )
 from didact.forgetting.concept_poisoning import ConceptMasking, ConceptPoisoning
+from didact.forgetting.concept_vectors import ConceptVectors, Needle
+from didact.forgetting.dp2unlearning import DP2Unlearning
 from didact.forgetting.eco import EmbeddingCorruptedModel, EmbeddingCorruption
 from didact.forgetting.guard import ForbiddenPhrases, GenerationGuard, GuardedModel
 from didact.forgetting.harry_potter import GenericRelabeling
@@ -41,6 +43,7 @@ from didact.forgetting.request import Request
 from didact.forgetting.s3t import S3T, DeletionStream, expected_deletions
 from didact.forgetting.safe_eraser import SAFETY_METRICS, OverForgetting, PromptDecouple, RefusalJudge, safety_problem
 from didact.forgetting.scoring import METRICS, PRIMARY, TUNING
+from didact.forgetting.skill_unlearning import KeySpaceDetection, NeuronAdjust, SelectivePruning
 from didact.forgetting.sparse_unlearning import (
     FisherForgetting,
     InfluenceUnlearn,
@@ -94,6 +97,12 @@ __all__ = [
     "ForgettingGeneralization",
     "GaussianAmnesiac",
     "Idk",
+    "ConceptVectors",
+    "DP2Unlearning",
+    "KeySpaceDetection",
+    "Needle",
+    "NeuronAdjust",
+    "SelectivePruning",
     "InContextReintroduction",
     "InContextUnlearning",
     "InfluenceUnlearn",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Keep = Literal["last", "best"]
 
 #: strengths below this are taken for it: the formula asks for a positive one
 FLOOR = 1e-8
@@ -16,9 +20,25 @@ FLOOR = 1e-8
 class Search:
     """The strength found, its distance to the reference, and everything tried on the way."""
 
-    strength: float | Tensor
-    distance: float
+    strength: float | Tensor = 0.0  #: a number, or a tensor of a number for each dimension
+    distance: float = math.inf
     tried: list[tuple[float, float]] = field(default_factory=list)  #: (strength or its mean, distance)
+    best: tuple[float | Tensor, float] = (
+        0.0,
+        math.inf,
+    )  #: the strength of smallest distance among them, and that distance
+
+    def note(self, strength: float | Tensor, distance: float) -> float:
+        self.strength, self.distance = strength, distance
+        self.tried.append((float(torch.as_tensor(strength, dtype=torch.float64).mean()), distance))
+        if distance < self.best[1]:
+            self.best = strength, distance
+        return distance
+
+    def ended(self, keep: Keep) -> Search:
+        if keep == "best":
+            self.strength, self.distance = self.best
+        return self
 
 
 def next_strength(
@@ -37,28 +57,22 @@ def search(
     lr: float = 100.0,
     steps: int = 10,
     tolerance: float = 0.01,
+    keep: Keep = "last",
 ) -> Search:
-    """The strength of smallest distance among those that a descent from `lowest` tries.
+    """Descend from `lowest`; the result is where it ends, as published, or the best of all strengths tried.
 
-    Ends early at a distance of `tolerance`. Cost: two distances a step, and one at the end.
+    Ends early at a strength whose distance is at most `tolerance`. Cost: two distances a step, and one at the end.
     """
-    found = Search(lowest, float("inf"))
-
-    def tried(value: float) -> float:
-        at = distance(value)
-        found.tried.append((value, at))
-        if at < found.distance:
-            found.strength, found.distance = value, at
-        return at
-
-    strength = lowest
+    found, strength = Search(), lowest
     for _ in range(steps):
-        above, below = tried(strength + eps), tried(max(strength - eps, FLOOR))
-        if found.distance <= tolerance:
-            return found
+        above = found.note(strength + eps, distance(strength + eps))
+        lower = max(strength - eps, FLOOR)
+        below = found.note(lower, distance(lower))
+        if found.best[1] <= tolerance:
+            return found.ended("best")
         strength, _ = next_strength(strength, above, below, eps=eps, lr=lr, lowest=lowest)
-    tried(strength)
-    return found
+    found.note(strength, distance(strength))
+    return found.ended(keep)
 
 
 def search_vector(
@@ -71,24 +85,19 @@ def search_vector(
     lr: float = 100.0,
     steps: int = 10,
     tolerance: float = 0.01,
+    keep: Keep = "last",
 ) -> Search:
     """As `search`, with a strength for every dimension; each step goes along a random unit direction."""
-    found = Search(torch.full((dims,), lowest), float("inf"))
-
-    def tried(value: Tensor) -> float:
-        at = distance(value)
-        found.tried.append((float(value.mean()), at))
-        if at < found.distance:
-            found.strength, found.distance = value, at
-        return at
-
-    strength = torch.full((dims,), lowest)
+    found, strength = Search(), torch.full((dims,), lowest)
     for _ in range(steps):
         direction = torch.randn(dims, generator=generator)
         direction /= direction.norm()
-        above, below = tried(strength + eps * direction), tried((strength - eps * direction).clamp(min=FLOOR))
-        if found.distance <= tolerance:
-            return found
+        above, below = (
+            found.note(value, distance(value))
+            for value in (strength + eps * direction, (strength - eps * direction).clamp(min=FLOOR))
+        )
+        if found.best[1] <= tolerance:
+            return found.ended("best")
         strength = (strength - lr * (above - below) / (2 * eps) * direction).clamp(min=lowest)
-    tried(strength)
-    return found
+    found.note(strength, distance(strength))
+    return found.ended(keep)

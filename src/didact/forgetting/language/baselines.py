@@ -15,7 +15,7 @@ from didact.core.method import Card, Paper, Range
 from didact.core.objective import Batch
 from didact.core.registry import register
 from didact.data.text import TextDataset, reworded, texts_of
-from didact.forgetting.language.training import RetainTerm, train_to_forget
+from didact.forgetting.language.training import RATE_OF_PAPERS, RetainTerm, train_to_forget
 from didact.forgetting.problem import Unlearner
 from didact.forgetting.request import Request
 from didact.parts.language import Indexed, reference_nll, sequence_nll, without_row
@@ -31,8 +31,8 @@ class Refusing(Unlearner):
     refusals: tuple[str, ...] = REFUSALS  #: what to say instead, drawn once per question
     retain: RetainTerm = "nll"  #: what holds the rest: none, its loss, or its divergence from the model before
     retain_weight: NonNegativeFloat = 1.0  #: weight of the retain term
-    lr: PositiveFloat | None = None  #: default: a twentieth of the recipe's; 1e-5 without a recipe
-    epochs: PositiveInt = 10  #: passes over the forgotten questions
+    lr: PositiveFloat | None = None  #: default: a quarter of the recipe's; 1e-5 without a recipe
+    epochs: PositiveInt = 20  #: passes over the forgotten questions
     batch_size: PositiveInt = 16  #: forget samples a step, and as many retained ones
 
     @field_validator("refusals")
@@ -44,7 +44,8 @@ class Refusing(Unlearner):
 
     def train(self, model: nn.Module, request: Request, forget: Any, loss: Any) -> nn.Module:
         steps = train_to_forget(
-            model, request, forget, loss, retain=self.retain, retain_weight=self.retain_weight, lr=self.lr,
+            model, request, forget, loss, retain=self.retain, retain_weight=self.retain_weight,
+            lr=self.lr or (request.recipe.lr / 4 if request.recipe is not None else RATE_OF_PAPERS),
             epochs=self.epochs, batch_size=self.batch_size,
         )  # fmt: skip
         note(steps=steps)

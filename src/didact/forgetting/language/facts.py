@@ -27,21 +27,24 @@ def bios_facts(
     attributes: int = 3,
     templates: int = 3,
     steps: int = 500,
+    everything: bool = False,
 ) -> LanguageProblem:
     """Forget a quarter of 160 people, each known by three facts in three wordings; the methods see two of these.
 
     The model completes sentences ("Kato Quill was born in" -> "Velmere"); nothing but the value is learnt. Made for
-    looking inside: many forgotten facts, one token each.
+    looking inside: many forgotten facts, one token each. With `everything` the methods get all the data that stays,
+    in all wordings, as those need that train a model of their own.
     """
     setting = Facts.make(seed, people, forget, attributes, templates)
     recipe = setting.recipe(steps)
     hidden, kept = setting.split.test, [p for p in setting.bios.people if p not in setting.split.forget]
     unknown = setting.bios.unseen(max(12, forget))
-    shown = range(max(1, templates - 1))  # the last wording is for the scorer
+    shown = range(templates if everything else max(1, templates - 1))  # the last wording is for the scorer
+    retained = kept if everything else setting.split.retain
     return language_problem(
         trained(recipe, setting.items(setting.bios.people), seed),
         setting.items(setting.split.forget, shown),
-        setting.items(setting.split.retain, shown),
+        setting.items(retained, shown),
         setting.items(hidden, shown),
         holdout=setting.items(unknown.people, shown, unknown),
         validation=setting.items(hidden, [templates - 1]),
@@ -53,6 +56,7 @@ def bios_facts(
         seed=seed,
         extras={
             "subjects": tuple(p.name for p in setting.split.forget),
+            "pools": {name: tuple(setting.bios.pools[name]) for name in setting.named},
             "unknown": setting.items(unknown.people[:12], shown, unknown),
         },
         about={"people": people, "forgotten people": forget, "words": len(setting.tokenizer)},
@@ -81,6 +85,11 @@ class Facts:
             for f in world.facts(attributes=attributes, templates=templates)
         ]
         return Facts(made, made.split(forget, test), word_tokenizer(texts), attributes, templates)
+
+    @property
+    def named(self) -> list[str]:
+        """The attributes that are asked for."""
+        return [a.name for a in self.bios.attributes[: self.attributes]]
 
     def recipe(self, steps: int = 500, hidden: int = 64, layers: int = 2) -> Recipe:
         """`steps` updates of 128 short sequences, AdamW at 3e-3 with a cosine schedule."""

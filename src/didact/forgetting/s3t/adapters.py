@@ -164,12 +164,7 @@ class SlicedEnsemble(nn.Module):
     # -- serving ---------------------------------------------------------------------------------------------------
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
-        outputs = [self.member(slot, *inputs, **named) for slot in range(len(self.active))]
-        if len(outputs) == 1:
-            return outputs[0]
-        if self.average == "outputs":
-            return torch.stack(outputs).mean(0)
-        return torch.stack([F.log_softmax(o, -1) for o in outputs]).logsumexp(0) - math.log(len(outputs))
+        return averaged([self.member(slot, *inputs, **named) for slot in range(len(self.active))], self.average)
 
     def member(self, slot: int, *inputs: Any, **named: Any) -> Tensor:
         """The raw output of one slot."""
@@ -226,6 +221,15 @@ class SlicedEnsemble(nn.Module):
 
 
 wrapper("s3t")(SlicedEnsemble)  # type: ignore[arg-type]  # it serves more than language models
+
+
+def averaged(outputs: Sequence[Tensor], how: Averaged) -> Tensor:
+    """The log of the mean probabilities (..., C) of several raw outputs, or their mean; a single output as it is."""
+    if len(outputs) == 1:
+        return outputs[0]
+    if how == "outputs":
+        return torch.stack(list(outputs)).mean(0)
+    return torch.stack([F.log_softmax(output, -1) for output in outputs]).logsumexp(0) - math.log(len(outputs))
 
 
 def _adaptable(module: nn.Module) -> bool:

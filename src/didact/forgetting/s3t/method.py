@@ -198,8 +198,8 @@ class S3T(Unlearner):
         on="digits-deletions",
         seeds=3,
         arms={
-            "self": "deletion-stream",
-            "sisa": "deletion-stream:budget=1",
+            "self": "deletion-stream:streams=1000",
+            "sisa": "deletion-stream:streams=1000:budget=1",
             "one-adapter": "deletion-stream:shards=1:slices=1:budget=1",
             "full-training": "deletion-stream:scheme=full",
         },

@@ -7,8 +7,9 @@ from itertools import count
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import PositiveFloat, PositiveInt
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, Dataset
 
 from didact.core.cost import uncounted
@@ -19,6 +20,7 @@ from didact.core.recipe import Recipe
 from didact.core.registry import problem, register
 from didact.core.study import Findings, Study, StudyProblem, Subject
 from didact.data.digits import digits
+from didact.forgetting.s3t.adapters import averaged
 from didact.forgetting.s3t.method import PAPER, S3T
 from didact.forgetting.s3t.orders import Order, OrderKind, expected_deletions
 from didact.forgetting.s3t.system import ShardedSystem
@@ -77,7 +79,7 @@ class DeletionStream(Study):
     and private data together: there the first request ends the service.
 
     Errors: settings that S3T refuses.
-    Cost: preparing the system, then a forward pass over the test data for every state that some stream reaches.
+    Cost: preparing the system, then a forward pass over the test data for every state that a shard reaches.
     Reference: Basu Roy Chowdhury, Choromanski, Sehanobish, Dubey and Chaturvedi, "Towards Scalable Exact Machine
     Unlearning Using Parameter-Efficient Fine-Tuning", ICLR 2025, arXiv 2406.16257.
     """
@@ -174,13 +176,32 @@ class Stream:
 
 
 class Accuracies:
-    """Test accuracy of what a system serves; every served state is measured once."""
+    """Test accuracy of what a system serves. Each shard's outputs are computed once for each state that it can be in.
+
+    The average of the outputs is what `system.model` would say, without building it for thousands of states.
+    """
 
     def __init__(self, subject: StreamSubject) -> None:
-        self.subject, self.known = subject, dict[tuple[Order, ...], float]()
+        self.subject = subject
+        self.outputs: dict[tuple[int, Order], Tensor] = {}
+        self.known: dict[tuple[Order, ...], float] = {}
+        batches = subject.objective.loader(subject.test, 1024)
+        self.targets = torch.cat([subject.objective.targets(batch) for batch in batches])
 
     def __call__(self, system: ShardedSystem) -> float:
         served = tuple(system.served)
         if served not in self.known:
-            self.known[served] = self.subject.objective.mean_score(system.model, self.subject.test)
+            outputs = [self._outputs(system, shard, seen) for shard, seen in enumerate(served) if seen]
+            scores = self.subject.objective.score_of(averaged(outputs, "probabilities"), self.targets)
+            self.known[served] = float(scores.float().mean())
         return self.known[served]
+
+    def _outputs(self, system: ShardedSystem, shard: int, seen: Order) -> Tensor:
+        if (shard, seen) not in self.outputs:
+            alone = system.fork()
+            for other, parts in enumerate(system.slices):
+                if other != shard:
+                    alone.delete(torch.cat(parts))
+            found = self.subject.objective.outputs(alone.model, self.subject.test)
+            self.outputs[shard, seen] = torch.cat([output for output, _ in found]).cpu()
+        return self.outputs[shard, seen]

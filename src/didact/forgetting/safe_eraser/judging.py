@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,28 +17,28 @@ from didact.forgetting.safe_eraser.roles import answer_tokens, prompt_tokens
 
 
 def exact_match(answer: str, expected: str) -> bool:
-    """The same words in the same order, whatever the case and the spaces."""
-    return answer.lower().split() == expected.lower().split()
+    """The same words in the same order, whatever the case, the spaces and the punctuation."""
+    return _words(answer) == _words(expected)
 
 
 @dataclass(frozen=True)
 class RefusalJudge:
     """Tells refusals and normal answers apart by rules, in place of a paid model.
 
-    `phrases` mark a refusal wherever they occur; `normal(answer, expected)` says whether an answer is the right one. A
-    refusal is never normal; an answer that is neither (a wrong or a broken one) is not normal either.
+    `phrases` mark a refusal wherever their words occur; `normal(answer, expected)` says whether an answer is the right
+    one. A refusal is never normal; an answer that is neither (a wrong or a broken one) is not normal either.
     """
 
     phrases: Sequence[str]
     normal: Callable[[str, str], bool] = exact_match
 
     def __post_init__(self) -> None:
-        if isinstance(self.phrases, str) or not self.phrases or not all(p.strip() for p in self.phrases):
-            raise BadInput("A judge needs a list of phrases that mark a refusal, none of them empty.")
+        if isinstance(self.phrases, str) or not self.phrases or not all(map(_words, self.phrases)):
+            raise BadInput("A judge needs a list of phrases that mark a refusal, none of them without a word.")
 
     def refuses(self, answer: str) -> bool:
-        text = " ".join(answer.lower().split())
-        return any(" ".join(phrase.lower().split()) in text for phrase in self.phrases)
+        text = f" {_words(answer)} "
+        return any(f" {_words(phrase)} " in text for phrase in self.phrases)
 
     def is_normal(self, answer: str, expected: str) -> bool:
         return not self.refuses(answer) and self.normal(answer, expected)
@@ -106,3 +107,7 @@ def _with_room(batch: Batch, width: int) -> Batch:
     missing = max(0, width - batch["input_ids"].shape[1])
     fills = {"input_ids": 0, "attention_mask": 0, "labels": IGNORED}
     return {k: torch.nn.functional.pad(v, (0, missing), value=fills[k]) if k in fills else v for k, v in batch.items()}
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"[\w'’]+", text.lower()))

@@ -50,8 +50,8 @@ class InContextReintroduction(Study):
     nothing.
 
     Findings: `accuracy_ARM` (the answer contains the value as whole words), `accuracy_retained` without context,
-    `reading` on fresh people, `chance` (how often the answers of `none` would be right about somebody else:
-    guessing at its best); `block_ARM_FILTER`, `leak_ARM_FILTER` (right and not blocked) and `false_block_FILTER` on
+    `reading` on fresh people, `chance` (the share of all people about whom an answer of `none` would be right: what
+    guessing brings); `block_ARM_FILTER`, `leak_ARM_FILTER` (right and not blocked) and `false_block_FILTER` on
     questions about retained people; `accuracy_ARM_METHOD` after approximate unlearning, and with METHOD `original`
     before it. Tables: `arms` (arm x filter), `models`, `examples`.
 
