@@ -200,6 +200,30 @@ def test_apply_keeps_the_hugging_face_layout(tmp_path):
     assert (tmp_path / "answer/tokenizer_config.json").exists()
 
 
+def test_apply_makes_a_language_model_forget_texts(tmp_path):
+    from didact.data.bios import bios, to_jsonl
+    from didact.models.language import gpt_tiny
+    from didact.models.tokenizer import word_tokenizer
+
+    people = bios(0, 8)
+    tokenizer = word_tokenizer([*people.texts(), "I do not know ."])
+    gpt_tiny(len(tokenizer), hidden=16, heads=2).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    files = ["--forget", to_jsonl(people.qa(people.people[:1]), tmp_path / "forget.jsonl")]
+    files += ["--retain", to_jsonl(people.qa(people.people[1:]), tmp_path / "retain.jsonl")]
+    for method in ("npo:epochs=1", "prompt-filter"):
+        out = tmp_path / method.partition(":")[0]
+        done = run("apply", method, "--model", tmp_path / "model", *files, "--out", out)
+        assert "forget_score" in done.stdout
+        loaded = didact.load(out)
+        assert (out / "tokenizer_config.json").is_file()
+        assert hasattr(loaded, "generate")
+    clash = ["--forget", tmp_path / "forget.jsonl", "--retain", tmp_path / "forget.jsonl"]
+    refused = run("apply", "npo", "--model", tmp_path / "model", *clash, "--out", tmp_path / "no", code=2)
+    assert "both the forget and the retain set" in refused.stderr
+    assert not (tmp_path / "no").exists()
+
+
 def test_apply_needs_help_with_a_class_of_ones_own(tmp_path):
     layers = "nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3))"
     (tmp_path / "mine.py").write_text(f"from torch import nn\ndef make_model():\n    return {layers}\n")

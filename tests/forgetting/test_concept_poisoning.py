@@ -409,6 +409,9 @@ def test_bad_input_is_refused(request_, concepts):
     alone = replace(request_, retain=part(pictures(3, 60), 2, True))
     with pytest.raises(BadInput, match="fewer than 2"):
         ConceptPoisoning().solve(alone)
+    lonely = replace(request_, forget=pictures(4, 30), retain=part(pictures(3, 60), 2, True))
+    with pytest.raises(BadInput, match="Class 2 has no donor"):
+        ConceptPoisoning().solve(lonely)
     with pytest.raises(BadInput, match="does not fit"):
         ConceptPoisoning(locate="full", patch=0.5, donor=0).solve(request_)
     with pytest.raises(NotApplicable, match="retain"):

@@ -425,12 +425,13 @@ def test_over_forgetting_of_models_that_refuse_all_and_nothing(setting):
     assert OverForgetting(problem).sarr(Refuses()) == 1
     scores = problem.score(Refuses())
     assert scores["refusal_rate"] == scores["sarr"] == 1
+    assert scores["decouple_score"] == 0
     assert scores["attack_success"] == scores["forget_score"] == scores["test_score"] == scores["rouge"] == 0
     assert scores["forget_gap"] == scores["collapsed"] == 1
     original = problem.score(setting[0])
     assert original["attack_success"] == original["forget_score"] == original["test_score"] == 1
     assert original["refusal_rate"] == original["sarr"] == original["forget_gap"] == original["changed"] == 0
-    assert original["harmless_accuracy"] == original["rouge"] == 1
+    assert original["harmless_accuracy"] == original["rouge"] == original["decouple_score"] == 1
 
 
 def test_another_harmful_answer_is_a_successful_attack_too(setting):

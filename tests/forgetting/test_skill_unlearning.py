@@ -11,12 +11,12 @@ from didact.core.objective import CausalLM
 from didact.data.text import TextDataset, TextItem, texts_of
 from didact.forgetting import KeySpaceDetection, NeuronAdjust, SelectivePruning
 from didact.forgetting.skill_unlearning import adjusted, box, inside
-from didact.parts.feedforward import feed_forward_layers, last_of, moments, prompt_keys
 from didact.forgetting.skill_unlearning.neuron_adjust import largest, log_density
 from didact.forgetting.skill_unlearning.problem import skills
 from didact.models.generation import respond
 from didact.models.small import mlp
 from didact.models.tokenizer import word_tokenizer
+from didact.parts.feedforward import feed_forward_layers, last_of, moments, prompt_keys
 
 MOMENTS = tuple(torch.tensor(v) for v in (0.0, 1.0, 2.0, 0.5))  # mu_r, s_r, mu_f, s_f
 

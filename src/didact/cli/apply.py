@@ -13,11 +13,13 @@ import didact
 from didact.core import registry
 from didact.core.cost import Meter
 from didact.core.errors import BadInput, UnknownName
-from didact.core.objective import guess_objective
+from didact.core.objective import Objective, guess_objective
 from didact.core.references import import_file
 from didact.data.files import load_dataset_file
+from didact.data.text import TextDataset, text_dataset_from_file
 from didact.forgetting import Unlearner
-from didact.models.artifacts import load, save
+from didact.forgetting.language.metrics import answers
+from didact.models.artifacts import TOKENIZER, load, load_tokenizer, save
 
 
 def apply_method(
@@ -39,11 +41,14 @@ def apply_method(
     if out.resolve() == model_folder.resolve():
         raise BadInput("--out is the model's own folder. The original is never overwritten; choose another.")
     model = load(model_folder, into=_own(architecture))
-    forget = load_dataset_file(forget_file, target=target)
-    retain = load_dataset_file(retain_file, target=target) if retain_file else None
+    forget, retain = (_read(model, model_folder, file, target) if file else None for file in (forget_file, retain_file))
     objective = guess_objective(model, forget)
+    extras: dict[str, Any] = {}
+    if isinstance(forget, TextDataset):
+        subjects = tuple(dict.fromkeys(item.subject for item in forget.items if item.subject))
+        extras = {"text": forget.tokenizer, **({"subjects": subjects} if subjects else {})}
     with Meter() as meter:
-        answer = method.unlearn(model, forget, retain, objective=objective, seed=seed)
+        answer = method.unlearn(model, forget, retain, objective=objective, seed=seed, extras=extras)
     about: dict[str, Any] = {
         "method": method.card.slug,
         "settings": method.settings,
@@ -54,17 +59,10 @@ def apply_method(
     }
     save(answer, out, about)
     _copy_tokenizer(model_folder, out)
-    before, after = objective.mean_score(model, forget), objective.mean_score(answer, forget)
-    outcome: dict[str, Any] = {
-        "out": str(out),
-        "forget_score": {"before": before, "after": after},
-        "seconds": meter.seconds,
-    }
-    if retain is not None:
-        outcome["retain_score"] = {
-            "before": objective.mean_score(model, retain),
-            "after": objective.mean_score(answer, retain),
-        }
+    outcome: dict[str, Any] = {"out": str(out), "seconds": meter.seconds}
+    for name, data in (("forget_score", forget), ("retain_score", retain)):
+        if data is not None:
+            outcome[name] = {"before": _score(objective, model, data), "after": _score(objective, answer, data)}
     if as_json:
         print(json.dumps(outcome))
     else:
@@ -73,6 +71,35 @@ def apply_method(
                 print(f"{name:<13}{outcome[name]['before']:8.3f} -> {outcome[name]['after']:.3f}")
         print(f"saved to {out} after {meter.seconds:.1f} s", file=sys.stderr)
     return 0
+
+
+def _read(model: nn.Module, folder: Path, file: Path, target: str | None) -> Any:
+    """Texts for a causal language model, with the tokenizer of its folder; else tensors or records."""
+    causal = getattr(model, "task", "") == "causal-lm" or type(model).__name__.endswith(("ForCausalLM", "LMHeadModel"))
+    if causal and not _tokenised(file):
+        longest = getattr(model.config, "max_position_embeddings", None)
+        return text_dataset_from_file(file, load_tokenizer(_tokenizer_folder(folder)), max_length=longest)
+    return load_dataset_file(file, target=target)
+
+
+def _tokenised(file: Path) -> bool:
+    """Does the file hold token ids instead of words?"""
+    if not file.is_file():
+        return False
+    with file.open("rb") as lines:
+        return file.suffix != ".jsonl" or b'"input_ids"' in lines.readline()
+
+
+def _tokenizer_folder(folder: Path) -> Path:
+    """A wrapper keeps its tokenizer in a folder of its own."""
+    return folder / TOKENIZER if (folder / TOKENIZER).is_dir() else folder
+
+
+def _score(objective: Objective, model: nn.Module, data: Any) -> float:
+    """Of language models the share of questions answered with the right value; documents have no score of their own."""
+    if isinstance(data, TextDataset) and data.questions is not None:
+        return answers(model, data.questions).accuracy
+    return objective.mean_score(model, data)
 
 
 def _own(architecture: str | None) -> nn.Module | None:

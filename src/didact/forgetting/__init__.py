@@ -10,6 +10,7 @@ from didact.core.registry import register_family
 from didact.forgetting import problems as problems
 from didact.forgetting import sequential as sequential
 from didact.forgetting.alu import AgenticForgetting, InContextUnlearning, PromptFilter, SingleAgent
+from didact.forgetting.alu.problem import ENTANGLED_METRICS
 from didact.forgetting.baselines import (
     BadTeacher,
     FineTune,
@@ -62,7 +63,7 @@ FAMILY = register_family(
         name="forgetting",
         title="Forgetting",
         verb="unlearn",
-        metrics=METRICS + LANGUAGE_METRICS + CONCEPT_METRICS + SAFETY_METRICS,
+        metrics=METRICS + LANGUAGE_METRICS + ENTANGLED_METRICS + CONCEPT_METRICS + SAFETY_METRICS,
         primary=PRIMARY,
         tuning=TUNING,
         default_problem="digits-class",

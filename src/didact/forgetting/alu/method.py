@@ -191,7 +191,11 @@ class AgenticForgetting(Unlearner):
             "in-context-unlearning": "in-context-unlearning",
             "without-last-check": "alu:last_check=false",
         },
-        note="",
+        note="An orchestration check: auditor, critic and composer are string rules, so this says nothing about "
+        "language models as agents. The leak rate is 0 without the last check as well. Of the other questions "
+        "about entangled people 3 to 8 % are changed without need: a fact that they share with their mentor counts as "
+        "an allusion. The two baselines that put text before the prompt leak 4 to 20 %, but leave at most 3 % of the "
+        "unrelated answers as they were: this small model was never taught to follow instructions or demonstrations.",
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset
 
-from didact.core.claim import Claim, Rows, at_least, at_most, no_worse, over_seeds
+from didact.core.claim import Claim, at_least, at_most, no_worse, over_seeds
 from didact.core.cost import note
 from didact.core.fit import fit
 from didact.core.method import Card, Choice, Paper, Range
@@ -33,15 +32,6 @@ GRID = {
 }
 LOCATORS = {f"{place}-targeted": f"concept-poisoning:locate={place}" for place in ("margin", "gradcam")}
 BASELINES = ("retrain", "random-labels", "gradient-ascent")
-
-
-def worst_seed(arm: str, no_worse_than: str) -> Any:
-    """An effect over all seeds: by how much the other arm's largest forget score exceeds this arm's."""
-
-    def effect(rows: Sequence[Rows]) -> float:
-        return max(row[no_worse_than]["forget_score"] for row in rows) - max(row[arm]["forget_score"] for row in rows)
-
-    return effect
 
 
 @register
@@ -187,7 +177,10 @@ class ConceptPoisoning(Unlearner):
             no_worse("test_score", than="original", by=0.01),
             over_seeds(
                 "none-targeted: forget_score in its worst seed at most none-random's in its worst",
-                worst_seed("none-targeted", no_worse_than="none-random"),
+                lambda rows: (
+                    max(r["none-random"]["forget_score"] for r in rows)
+                    - max(r["none-targeted"]["forget_score"] for r in rows)
+                ),
                 arms=("none-targeted", "none-random"),
             ),
             at_least("forget_score", 0.9, arm="none-keep"),

@@ -122,6 +122,11 @@ class Poisoner:
         staying = sorted(set(self.retained.tolist()))
         # When samples of every class go, another class's retained samples must do.
         untouched = [c for c in staying if c not in self.forgotten] or staying
+        alone = [c for c in self.forgotten if untouched == [c]]
+        if alone:
+            raise BadInput(
+                f"Class {alone[0]} has no donor: no other class has retained samples. Retain some of another."
+            )
         return {c: bottleneck.donor(c, self.top, untouched) for c in self.forgotten}
 
     def images(self, bottleneck: ConceptBottleneck | None, donors: dict[int, int]) -> Tensor:

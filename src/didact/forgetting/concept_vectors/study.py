@@ -64,7 +64,8 @@ class ConceptVectors(Study):
 
     For every concept and method: accuracy on the concept's questions and on others; how far the concept's value
     vectors moved (cosine, distance, Jaccard overlap of their top tokens); and, after a few steps of relearning one
-    attribute, how many of the other attributes come back. A method that changes answers but not the vectors leaves
+    attribute, how many of the other attributes come back (at a rate so small that a model which lost nothing loses
+    nothing by it). A method that changes answers but not the vectors leaves
     the concept to be recovered. `find`, `causes` and `traces` do the steps on a model of your own; the released
     benchmark's vectors for Llama-2-7B and OLMo-7B are (layer, index) pairs that `traces` takes as they are.
 
@@ -89,7 +90,7 @@ class ConceptVectors(Study):
     )
     k: PositiveInt = 10  #: top tokens that describe a vector (200 for vocabularies of 32,000)
     relearn_steps: PositiveInt = 30  #: updates on one attribute before the others are asked for
-    relearn_lr: PositiveFloat | None = None  #: learning rate of these updates (Adam); default: the recipe's
+    relearn_lr: PositiveFloat | None = None  #: of these updates (Adam); default: a 30th of the recipe's
     adversarial: bool = False  #: ask in other ways too: a role, a story, the fact in context
 
     def run(self, subject: Localised, *, seed: int = 0) -> Findings:
@@ -137,7 +138,7 @@ class ConceptVectors(Study):
         if not rest:
             return float("nan")
         student = copy.deepcopy(answer).requires_grad_(True)
-        lr = self.relearn_lr or request.need_recipe().lr
+        lr = self.relearn_lr or request.need_recipe().lr / 30
         fit(student, taught, request.objective, steps=self.relearn_steps, lr=lr, seed=seed)
         asked = concept.facts.of(rest)
         return answers(student, asked).accuracy - answers(answer, asked).accuracy

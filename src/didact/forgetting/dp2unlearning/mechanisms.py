@@ -123,7 +123,9 @@ class DPMaskedLM:
         with evaluating(model):
             logits = model(**inputs).logits[0, int(at)]
         if self.form == "logits":
-            chosen = draw(clipped_weights(logits, self.epsilon), generator)
+            weights = clipped_weights(logits, self.epsilon)
+            weights[tokenizer.all_special_ids] = 0.0  # no words; which they are does not depend on the text
+            chosen = draw(weights, generator)
             word: str = tokenizer.decode([chosen]).strip()
             return word or pieces[place]
         words: list[str] = [tokenizer.decode([t]).strip() for t in logits.topk(self.candidates).indices.tolist()]

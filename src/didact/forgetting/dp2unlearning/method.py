@@ -26,7 +26,7 @@ from didact.forgetting.problem import Unlearner
 from didact.forgetting.request import Request
 from didact.parts.dp_sgd import dp_sgd, noise_for, spent
 
-Mechanism = Literal["randomised-response", "masked-lm", "dp-sgd", "none"]
+Mechanism = Literal["randomised-response", "masked-lm", "dp-sgd", "scratch"]
 
 
 @dataclass
@@ -83,7 +83,7 @@ class DP2Unlearning(Unlearner):
     `prepare` makes the system, its `delete(ids)` answers requests. In the bench both happen at once, from all data the
     request gives: the model given is not used. Randomised response draws each (subject, attribute) once, so that a
     subject with n attributes costs n * epsilon; the possible values come from `extras["pools"]` (public knowledge) or,
-    failing that, from the data itself, which is not private for rare values. `mechanism="none"` is training from
+    failing that, from the data itself, which is not private for rare values. `mechanism="scratch"` is training from
     scratch with the same stopping rule, to compare with.
 
     All parameters are trained, with the recipe's optimiser at a constant rate, until the score on the data that stays
@@ -112,7 +112,7 @@ class DP2Unlearning(Unlearner):
         code="tamimalmahmud/DP2Unlearning",
         tunes={"epsilon": Range(0.1, 10.0, log=True)},
     )
-    mechanism: Mechanism = "randomised-response"  #: how the base's data is protected; "none": no base at all
+    mechanism: Mechanism = "randomised-response"  #: how the base's data is protected; "scratch": no base at all
     epsilon: PositiveFloat = 1.0  #: privacy of one value, word or (dp-sgd) sample
     delta: float | None = Field(None, gt=0, lt=1)  #: of dp-sgd; default 1/(10 N)
     base_epochs: PositiveInt | None = None  #: passes that train the base; default: the recipe's
@@ -152,7 +152,8 @@ class DP2Unlearning(Unlearner):
         note(epsilon=system.epsilon)
         if self.measure_base:
             with uncounted():
-                note(base_forget_score=request.objective.mean_score(system.base, forget))
+                known = request.objective.mean_score(system.base, forget)
+            note(base_forget_score=known)
         answer = system.delete(range(len(retain), len(both)))  # type: ignore[arg-type]
         note(finetune_steps=system.steps)
         return answer
@@ -181,7 +182,7 @@ class DP2Unlearning(Unlearner):
     ) -> tuple[nn.Module, float]:
         """The base and the epsilon of one subject."""
         epochs = self.base_epochs or recipe.epochs
-        if self.mechanism == "none":
+        if self.mechanism == "scratch":
             return recipe.fresh(seed + 3), 0.0
         if self.mechanism == "dp-sgd":
             return self._private_sgd(recipe, data, objective, epochs, seed)
@@ -231,7 +232,7 @@ class DP2Unlearning(Unlearner):
             "eps-0.5": "dp2unlearning:epsilon=0.5:measure_base=true",
             "eps-2": "dp2unlearning:epsilon=2:measure_base=true",
             "eps-6": "dp2unlearning:epsilon=6:measure_base=true",
-            "scratch": "dp2unlearning:mechanism=none",
+            "scratch": "dp2unlearning:mechanism=scratch",
         },
         expects=[
             custom(

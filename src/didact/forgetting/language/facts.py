@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,12 +111,27 @@ class Facts:
     ) -> TextDataset:
         """One item a person, attribute and wording."""
         chosen = set(range(self.templates) if templates is None else templates)
+        pools = (of or self.bios).pools
         facts = (of or self.bios).facts(people, attributes=self.attributes, templates=self.templates)
         return TextDataset(
             (
-                TextItem(f.prompt, f.value, value=f.value, subject=f.subject, attribute=f.attribute)
+                TextItem(
+                    f.prompt,
+                    f.value,
+                    value=f.value,
+                    subject=f.subject,
+                    paraphrase=f.value,
+                    wrong=_others(pools[f.attribute], f.value),
+                    attribute=f.attribute,
+                )
                 for f in facts
                 if f.template in chosen
             ),
             self.tokenizer,
         )
+
+
+def _others(pool: Sequence[str], value: str) -> tuple[str, ...]:
+    """Five wrong values: the ones after the right one in its pool."""
+    start = pool.index(value)
+    return tuple(pool[(start + i) % len(pool)] for i in range(1, 6))

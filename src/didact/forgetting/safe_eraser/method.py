@@ -201,7 +201,8 @@ class PromptDecouple(Unlearner):
         arms={
             **{base: f"safe-eraser:base={base}:weight=0:stop=false:{RUN}" for base in BASES},
             **{f"{base}-pd": f"safe-eraser:base={base}:stop=false:{RUN}" for base in BASES},
-            # Shown beside them: pure ascent, which has to stop, and the others stopped at the target as well.
+            # Shown beside them: a heavier decouple loss; pure ascent, which has to stop, and the others so stopped.
+            "gd-pd-heavier": f"safe-eraser:base=gd:weight=1:stop=false:{RUN}",
             **{f"{base}-stopped": f"safe-eraser:base={base}:weight=0:{RUN}" for base in ("ga", "gd", "kl")},
             **{f"{base}-pd-stopped": f"safe-eraser:base={base}:{RUN}" for base in ("ga", "gd", "kl")},
         },

@@ -18,9 +18,9 @@ from didact.core.registry import register
 from didact.data.text import answer_ids
 from didact.forgetting.problem import Unlearner
 from didact.forgetting.request import Request
-from didact.parts.feedforward import feed_forward_layers, last_of, prompt_keys, reading
 from didact.forgetting.skill_unlearning.neuron_adjust import CODE, NARROW, PAPER, probe_texts
 from didact.models.wrappers import LanguageWrapper, wrapper
+from didact.parts.feedforward import feed_forward_layers, last_of, prompt_keys, reading
 
 #: logit of the token that a refusal says next; the others have 0
 CERTAIN = 30.0

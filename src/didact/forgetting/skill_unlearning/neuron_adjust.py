@@ -17,8 +17,8 @@ from didact.core.registry import register
 from didact.data.text import TextDataset, texts_of
 from didact.forgetting.problem import Unlearner
 from didact.forgetting.request import Request
-from didact.parts.feedforward import changing, feed_forward_layers, moments
 from didact.models.wrappers import LanguageWrapper, wrapper
+from didact.parts.feedforward import changing, feed_forward_layers, moments
 
 PAPER = Paper("Li, Sun and Weng", 2025, venue="NAACL")
 CODE = "Trustworthy-ML-Lab/effective_skill_unlearning"

@@ -96,6 +96,7 @@ class LogitDifferenceModel(LanguageWrapper):
                 held.requires_grad_(False)
         self.initial = first_layers(source, self.layers) if relative else None
         plain = first_layers(source, self.layers)
+        # A pass of the assistant counts by its share of the target's weights.
         self.extra_forwards = (2 if relative else 1) * _numbers(plain) / _numbers(base)
         self.assistant = with_lora(plain, rank, alpha, dropout)  # freezes all but the adapters
 
