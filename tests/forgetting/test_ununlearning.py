@@ -313,9 +313,11 @@ def test_approximate_methods_run_on_the_request():
     )
     request = Request(model, forget, retain, CausalLM(), extras={"text": tokenizer})
     own = subject(model=model, tokenizer=tokenizer, request=request)
-    found = study(reads=0, approximate=("npo:epochs=1", "original"), arms=("none", "full"), max_new_tokens=2).run(own)
-    assert [row["model"] for row in found.tables["models"]] == ["original", "npo"]
-    assert "accuracy_full_npo" in found.numbers
+    found = study(reads=0, approximate=("npo:epochs=1", "eco:steps=1"), arms=("none", "full"), max_new_tokens=2).run(
+        own
+    )
+    assert [row["model"] for row in found.tables["models"]] == ["original", "npo", "eco"]
+    assert "accuracy_full_eco" in found.numbers
     with pytest.raises(BadInput, match="no method that unlearns"):
         study(reads=0, approximate=("ununlearning",), max_new_tokens=2).run(own)
 

@@ -41,7 +41,8 @@ def apply_method(
     if out.resolve() == model_folder.resolve():
         raise BadInput("--out is the model's own folder. The original is never overwritten; choose another.")
     model = load(model_folder, into=_own(architecture))
-    forget, retain = (_read(model, model_folder, file, target) if file else None for file in (forget_file, retain_file))
+    forget = _read(model, model_folder, forget_file, target)
+    retain = _read(model, model_folder, retain_file, target) if retain_file else None
     objective = guess_objective(model, forget)
     extras: dict[str, Any] = {}
     if isinstance(forget, TextDataset):

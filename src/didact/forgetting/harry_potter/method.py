@@ -177,7 +177,7 @@ def _when_forgotten(rows: Rows, arm: str, looks: tuple[int, ...]) -> float:
 
 
 def _mean(values: Any) -> float:
-    found = list(values)
+    found = [float(value) for value in values]
     return sum(found) / len(found)
 
 
