@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 OUT    ?= demo
 JOBS   ?= 2
 
-.PHONY: demo test test-all claims lint types contracts check docs bench-overhead clean
+.PHONY: demo test test-all claims lint types contracts check docs bench-overhead bench-peers forgetting clean
 
 demo: $(STAMP)
 	$(BIN)/didact bench forgetting --problem digits-class --seeds 3 --jobs $(JOBS) --ledger $(OUT)/ledger.sqlite --out $(OUT)
@@ -47,6 +47,14 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
+
+# The same quantities in didact and in plain torch, side by side.
+bench-peers: $(STAMP)
+	$(BIN)/python benchmarks/forgetting_peers.py
+
+# The runs and pictures of the guide "Which way to forget?".
+forgetting: $(STAMP)
+	$(BIN)/python docs/make_forgetting_pictures.py --jobs $(JOBS)
 
 clean:
 	rm -rf $(VENV) site demo runs

@@ -273,10 +273,11 @@ def test_beams_see_the_same_noise(case):
 def test_other_hooks_stay(case):
     calls = []
     embeddings = case.model.get_input_embeddings()
-    handle = embeddings.register_forward_hook(lambda *_: calls.append(1))
+    handle = embeddings.register_forward_hook(lambda module, inputs, output: calls.append(output))
     made = EmbeddingCorruptedModel(case.model, case.tokenizer, dims=4, strength=3.0)
     ids, mask = case.ids(case.forget)
     made(ids, mask)
+    assert torch.equal(calls[0], embeddings.weight[ids])  # the output that others hold is not changed in place
     made.generate(ids, mask, max_new_tokens=2, pad_token_id=0)
     assert list(embeddings._forward_hooks) == [handle.id]
     with pytest.raises(ValueError, match="stop"), made.corrupting(made.pattern(ids, mask)):  # also when a pass fails

@@ -313,6 +313,19 @@ def test_the_next_best_token_is_picked_and_scored(case):
         handle.remove()
 
 
+def test_scores_are_sums_not_means_over_tokens(case):
+    first, second = 20, 21
+    made = guarded(case, [case.tokenizer.decode([first])])
+    ids = torch.tensor([[1, *case.tokenizer.encode("Where", add_special_tokens=False)]])
+    handle = always(case.model, {first: 0.2, second: 0.5, case.tokenizer.eos_token_id: 0.3})
+    try:
+        # Ending at once has log .3; five words have less in sum, but more a token.
+        answer = made.generate(ids, max_new_tokens=6, pad_token_id=0, eos_token_id=case.tokenizer.eos_token_id)
+        assert answer[0, ids.shape[1]] == case.tokenizer.eos_token_id
+    finally:
+        handle.remove()
+
+
 def test_a_refusal_when_every_beam_dies(case):
     first, second = 20, 21
     made = guarded(case, [case.tokenizer.decode([first]), case.tokenizer.decode([second])])

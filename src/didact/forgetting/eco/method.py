@@ -97,7 +97,9 @@ class EmbeddingCorruption(Unlearner):
     @model_validator(mode="after")
     def _small_eps(self) -> EmbeddingCorruption:
         if self.eps >= self.lowest:
-            raise ValueError("eps must be below lowest: the search measures at strengths lowest - eps, which is noise")
+            raise ValueError(
+                "eps must be below lowest: the search measures at a strength of lowest - eps, which must stay positive"
+            )
         return self
 
     def edit(self, model: nn.Module, request: Request) -> nn.Module:
@@ -200,6 +202,14 @@ class EmbeddingCorruption(Unlearner):
                 for metric in KEPT
             ),
         ],
+        note="Forget quality is reported, not expected: in three seeds it stayed below 1e-14 (retrained models 0.09 to "
+        "0.49), as the corrupted model gives confident wrong answers. The reference is too high here: the model finds "
+        "answers about strangers 0.47 to 0.51 probable a token, retrained models those about the forgotten 0.16 to "
+        "0.20. A search that takes it at its word forgets less: with keep=best (arm best-tried) it settled at a "
+        "strength of 2.0 on seed 2, where 24 % of the forgotten questions are still answered (6 % on the others), and "
+        "with noise on the names alone (arm names) 19, 6 and 22 % are. The descent as published steps past the "
+        "reference (to 17 on seed 2). Lookalikes among the negatives are ours: without them the classifier flagged 8 % "
+        "of the prompts about kept people it had not seen (seed 0), who share both names with forgotten ones.",
     )
 
 

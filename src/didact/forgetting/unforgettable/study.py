@@ -136,7 +136,7 @@ class ForgettingGeneralization(Study):
             at_most("spill_min", 0.1),
         ],
         note="Tasks that are forgotten on the half trained on only, as the paper reports, did not appear at this size: "
-        "with seed 0 the mean ratio is 0.76 on that half and 0.73 on the other, and no task's differ by more than 0.09.",
+        "with seed 0 the mean ratio is 0.76 on that half and 0.73 on the other, and no task differs by more than 0.09.",
     )
 
 
