@@ -177,11 +177,11 @@ class ConceptDomainCorrection(Unlearner):
                 for steps in STEPS
             ),
         ],
-        note="Three seeds do not settle it. Surgery keeps 4.5 points more of the other prompts at 60 steps, 1.7 at 120 and "
-        "0.6 at 240. In unseen styles the digit shows in 2.6 points fewer samples than with matching, but in two of the "
-        "three seeds the difference is 1 point or less; both leave it in almost half of these samples, and a bad "
-        "teacher, which trains all parameters, in a fifth. Matching keeps more of the rest (0.87 to 0.90 against 0.81 "
-        "to 0.83). The learning rates of both methods were chosen on the validation scores of one seed.",
+        note="Three seeds do not settle it. Surgery keeps 4.5 points more of the other prompts at 60 steps, 1.7 at 120 "
+        "and 0.6 at 240. In unseen styles the digit shows in 2.6 points fewer samples than with matching, but in two "
+        "of the three seeds the difference is 1 point or less; both leave it in almost half of these samples, and a "
+        "bad teacher, which trains all parameters, in a fifth. Matching keeps more of the rest (0.87 to 0.90 against "
+        "0.81 to 0.83). The learning rates of both methods were chosen on the validation scores of one seed.",
     )
 
 
