@@ -17,6 +17,7 @@ from mkdocs.structure.files import File, Files
 from didact.core import registry
 from didact.core.method import Choice, Method, Range
 from didact.core.problem import Family
+from didact.core.study import for_a_study
 from didact.engine.claims import known_verdicts
 
 #: beginnings of docstring lines that stand as paragraphs of their own
@@ -102,7 +103,10 @@ def _link(slug: str) -> str:
 
 
 def _use(cls: type[Method]) -> str:
-    family = registry.get_family(cls.family)
+    slug = cls.card.slug
+    # A study compares methods itself; any other method is shown beside the model as it was.
+    methods = slug if slug == "original" or for_a_study(cls.card.needs) else f"original,{slug}"
+    where = _made_for(cls)
     return "\n".join(
         [
             "```python",
@@ -110,12 +114,19 @@ def _use(cls: type[Method]) -> str:
             "```",
             "",
             "```console",
-            f"$ didact bench {family.name} --methods original,{cls.card.slug}"
-            if cls.card.slug != "original"
-            else f"$ didact bench {family.name} --methods original",
+            f"$ didact bench {cls.family}{f' --problem {where}' if where else ''} --methods {methods}",
             "```",
         ]
     )
+
+
+def _made_for(cls: type[Method]) -> str:
+    """The problem to try a method on: that of its claim, or of the entry it is part of."""
+    for slug in (cls.card.slug, cls.card.part_of):
+        claim = next((m.claim for ms in _by_family().values() for m in ms if m.card.slug == slug), None)
+        if claim:
+            return claim.problems[0]
+    return "bios" if "causal-lm" in cls.card.tasks else ""
 
 
 def _face(cls: type[Method]) -> str:

@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "didact.models.artifacts": ["load", "save"],
         "didact.models.small": ["build", "convnet", "mlp"],
+        "didact.models.generation": ["respond"],
+        "didact.models.wrappers": ["LanguageWrapper"],
         "didact.models.language": ["gpt_tiny", "text_classifier"],
         "didact.models.workpieces": ["digest", "trained"],
     },

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from didact.core import registry
 from didact.core.errors import BadInput, UnknownName
 
 _builders: dict[str, Callable[..., nn.Module]] = {}
@@ -24,6 +25,8 @@ def architecture(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
 
 def build(name: str, **options: Any) -> nn.Module:
     """An untrained model of a named architecture; it remembers how it was built (`.architecture`)."""
+    if name not in _builders:
+        registry.load()  # some architectures are declared beside the methods and problems that use them
     if name not in _builders:
         raise UnknownName(f"There is no architecture {name!r}. Known: {', '.join(sorted(_builders))}.")
     model = _builders[name](**options)
