@@ -138,9 +138,9 @@ class NegativePreference(Unlearner):
             ),
         ],
         note="The first expectation sits on its threshold: without a retain term NPO keeps a probability of 0.23, 0.36 "
-        "and 0.32 on retained answers, gradient ascent 0.00. With 12 forgotten people 40 epochs are 160 updates. With 6 "
-        "people, half as many updates, all four expectations hold (measured with on='bios:forget=6'; the margins are "
-        "0.23, 0.14, 0.09 and 5.5).",
+        "and 0.32 on retained answers, gradient ascent 0.00. With 12 forgotten people 40 epochs are 160 updates. With "
+        "6 people, half as many updates, all four expectations hold (measured with on='bios:forget=6'; the margins "
+        "are 0.23, 0.14, 0.09 and 5.5).",
     )
 
 

@@ -25,7 +25,8 @@ METRICS = (
     Metric("test_score", "utility: score on test data of the retained distribution"),
     Metric(
         "forget_gap",
-        "distance from a retrained model on the forget data: the larger of score and attack gap",
+        "distance from a retrained model on the forget data: the larger of score and attack gap; of language models "
+        "how much more they still answer, on the worse of seen and unseen wording",
         "lower",
     ),
     Metric("forget_score", "score on the forget data", "neither"),

@@ -186,4 +186,9 @@ class ConceptPoisoning(Unlearner):
             at_least("forget_score", 0.9, arm="none-keep"),
             at_least("forget_score", 0.9, arm="center-keep"),
         ],
+        note="Two parts give way. In all seeds the other classes lose 1.7 to 2.3 points of test accuracy, of which "
+        "a targeted label without any paste (none-targeted) costs up to 1.3. In seed 0 a third of the class is still "
+        "recognised: there the pieces cover half of the object on average, and the original model calls 57 % of the "
+        "poisoned images the donor's already, so they teach little about the target. In the other seeds the pieces "
+        "cover 5 to 20 % of the object, and the forget score is 0.",
     )

@@ -118,9 +118,9 @@ class KeySpaceDetection(Unlearner):
             ),
         ],
         note="Key space detection drops each skill by 0.95 or more in all nine runs and costs the others nothing. "
-        "Neuron adjust is no better than pruning here: it forgets arithmetic (0.70 to 0.97) and facts (up to 0.95), but costs "
-        "another skill up to 0.78, as its random moves also reach tokens of the kept skills; stories it hardly touches "
-        "(0.64 at best, with 0.57 lost elsewhere). Pruning loses at most 0.32 of another skill.",
+        "Neuron adjust is no better than pruning here: it forgets arithmetic (0.70 to 0.97) and facts (up to 0.95), "
+        "but costs another skill up to 0.78, as its random moves also reach tokens of the kept skills; stories it "
+        "hardly touches (0.64 at best, with 0.57 lost elsewhere). Pruning loses at most 0.32 of another skill.",
     )
 
 
