@@ -24,13 +24,18 @@ PAPER = Paper("Chang, Zhu, Xu, Liu and Zhou", 2024, arxiv="2405.15662")
 CODE = "ChangWenhan/Concept_Inference_Unlearn_official"
 
 #: every place with every kind of label; localized-targeted is the method itself
+#: the cells of the grid of places and labels that the claim judges or reports
 GRID = {
     f"{place}-{labels}": f"concept-poisoning:locate={place}:labels={labels}"
-    for place in ("localized", "center", "random", "full", "none")
-    for labels in ("targeted", "random", "keep")
-    if (place, labels) != ("localized", "targeted")
+    for place, labels in (
+        ("center", "targeted"),
+        ("center", "keep"),
+        ("full", "targeted"),
+        ("none", "targeted"),
+        ("none", "random"),
+        ("none", "keep"),
+    )
 }
-LOCATORS = {f"{place}-targeted": f"concept-poisoning:locate={place}" for place in ("margin", "gradcam")}
 BASELINES = ("retrain", "random-labels", "gradient-ascent")
 
 
@@ -171,7 +176,7 @@ class ConceptPoisoning(Unlearner):
         "labels forget more surely than random ones, and a paste without a new label does not forget",
         on="shapes-concepts",
         seeds=5,
-        arms={**GRID, **LOCATORS, **{slug: slug for slug in BASELINES}},
+        arms={**GRID, **{slug: slug for slug in BASELINES}},
         expects=[
             at_most("forget_score", 0.10),
             no_worse("test_score", than="original", by=0.01),
