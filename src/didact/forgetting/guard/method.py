@@ -138,15 +138,9 @@ class GenerationGuard(Unlearner):
             "retrained": "retrain",
             "original": "original",
             "ga-rt": "gradient-difference:lr=1e-4:epochs=40:batch_size=18:stop=false:clip=none",
-            "k-1": "guard:k=1",
-            "k-3": "guard:k=3",
-            "mean-pooling": "guard:pooling=mean",
             "by-words": "guard:classifier=tfidf",
             "perfect": "guard:classifier=names",
             "perfect-k-1": "guard:classifier=names:k=1",
-            "perfect-k-3": "guard:classifier=names:k=3",
-            "no-semantics": "guard:classifier=names:delta=2",
-            "eco": "eco:tokens=all",
         },
         expects=[
             custom(
