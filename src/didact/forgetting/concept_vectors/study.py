@@ -167,6 +167,10 @@ class ConceptVectors(Study):
                 arms=("self",),
             ),
         ],
+        note="Recovery is small: the other attributes rise by 0.10, 0.21 and 0.00 under gradient difference, by 0.00, "
+        "-0.07 and 0.00 under Needle. Relearning one attribute teaches a small model to answer every question with it; "
+        "at ten times the rate even a model that lost nothing forgets the other attributes (measured on seed 0: "
+        "accuracy falls by 0.83).",
     )
 
 

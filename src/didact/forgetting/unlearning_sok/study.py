@@ -105,7 +105,7 @@ class IntentionAudit(Study):
     claim = Claim(
         "methods that are meant to remove knowledge mostly suppress it: probes still read what is no longer said",
         on="bios-audit",
-        seeds=3,
+        seeds=5,
         expects=[
             custom(
                 "mean residual of gradient ascent, gradient difference and NPO ≥ 0.30",
