@@ -56,6 +56,15 @@ def test_every_kind_of_misbehaviour_is_one_row_and_the_run_goes_on(ledger):
     assert len(Ledger(ledger).rows()) == 7
 
 
+def test_a_method_that_does_not_apply_is_asked_once(ledger, tmp_path):
+    """Whether it applies depends on the kind of problem: one seed is asked, all get a row."""
+    outcome = run(["npo", reference("Fine")], ledger, seeds=3, jobs=1, out=tmp_path)
+    assert [row.status for row in outcome.rows if row.cell.method == "npo"] == ["not-applicable"] * 3
+    assert [row.status for row in outcome.rows if row.cell.method == "test-fine"] == ["done"] * 3
+    assert sorted(row.cell.seed for row in outcome.rows if row.cell.method == "npo") == [0, 1, 2]
+    assert all("works with causal-lm" in row.error for row in outcome.rows if row.cell.method == "npo")
+
+
 def test_a_second_run_computes_nothing(ledger, tmp_path):
     marker = tmp_path / "marker"
     methods = [reference("Fine"), f"{reference('KilledOnce')}:marker={marker}"]

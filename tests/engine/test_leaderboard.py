@@ -1,6 +1,7 @@
 """Ranks, intervals, ties, constraints, the front and the best, on rows made by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -118,3 +119,13 @@ def test_tables_say_the_same_in_every_form():
     frame = export.summary(found)
     assert list(frame.method) == ["a", "b", "c"]
     assert "1=" in text
+
+
+def test_a_family_may_say_in_a_word_what_a_method_came_to():
+    family = replace(FAMILY, outcome=lambda means: "fine" if means["good"] > 0.5 else "poor", outcomes={"fine": "well"})
+    both = [*rows("a", [0.9, 0.8]), *rows("b", [0.1, 0.2]), *rows("c", [0, 0], status="failed")]
+    made = make_leaderboard(family, "somewhere", both)
+    assert {entry.label: entry.outcome for entry in made.entries} == {"a": "fine", "b": "poor", "c": ""}
+    assert "| outcome |" in export.markdown(made)
+    assert "| fine |" in export.markdown(made)
+    assert "outcome" not in export.markdown(board(rows("a", [0.9])))

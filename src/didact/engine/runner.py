@@ -73,9 +73,28 @@ class Plan:
 
     def finished(self, task: Task, row: Row) -> list[Row]:
         """The rows that an ended task decides: its own, and those of the cells whose problem it could not build."""
+        if row.status == "not-applicable" and _place(task.cell) not in self.waiting:
+            return [row, *(replace(row, cell=t.cell) for t in self._other_seeds(task.cell))]
         stranded = self.waiting.pop(_place(task.cell), [])
         error = f"The problem could not be built. {row.error}"
         return [row, *(replace(row, cell=t.cell, error=error) for t in stranded)]
+
+    def _other_seeds(self, cell: Cell) -> list[Task]:
+        """Takes out the same method on other seeds: whether it applies depends on the kind of problem alone."""
+
+        def same(task: Task) -> bool:
+            other = task.cell
+            return (other.problem, other.scale, other.method, other.settings) == (
+                cell.problem, cell.scale, cell.method, cell.settings,
+            )  # fmt: skip
+
+        # A task that is to build its problem stays: others wait for it.
+        out = [task for task in self.ready if same(task) and _place(task.cell) not in self.waiting]
+        self.ready = deque(task for task in self.ready if task not in out)
+        for place, tasks in self.waiting.items():
+            out += [task for task in tasks if same(task)]
+            self.waiting[place] = [task for task in tasks if not same(task)]
+        return out
 
 
 Place = tuple[str, str, int]

@@ -257,9 +257,9 @@ class DP2Unlearning(Unlearner):
                 arms=("eps-2", "eps-6"),
             ),
         ],
-        note="By seed: fine-tuning takes 100, 100 and 80 steps, training from scratch 220, 240 and 200. The forget score "
-        "is 0.04, 0.03 and 0.03 (scratch 0.08, 0.03, 0.00): too few seeds to be sure of 0.05. Forget quality is 0.19, "
-        "0.07 and 0.004, but from scratch it is 0.10, 0.42 and 0.009: three wordings of one fact count as three "
+        note="By seed: fine-tuning takes 100, 100 and 80 steps, training from scratch 220, 240 and 200. The forget "
+        "score is 0.04, 0.03 and 0.03 (scratch 0.08, 0.03, 0.00): too few seeds to be sure of 0.05. Forget quality is "
+        "0.19, 0.07 and 0.004, but from scratch it is 0.10, 0.42 and 0.009: three wordings of one fact count as three "
         "samples, which the test takes for independent. The base knows 0.17, 0.06 and 0.11 of the deleted at epsilon "
         "0.5, 0.25, 0.08 and 0.31 at 2, and 0.89, 0.97 and 0.92 at 6.",
     )
