@@ -13,12 +13,12 @@ from didact.forgetting import Needle
 from didact.forgetting.concept_vectors import Place, causes, disturbed, find, plant_concepts, traces, value_vector
 from didact.forgetting.concept_vectors.needle import concept_tokens, train_only
 from didact.forgetting.concept_vectors.study import ADVERSARIAL, ConceptVectors, Localised, _put
-from didact.forgetting.concept_vectors.vectors import matrix, top_tokens
 from didact.forgetting.language.facts import Facts, bios_facts
 from didact.forgetting.language.metrics import answers
 from didact.forgetting.request import Request
 from didact.models.language import gpt_tiny
 from didact.models.small import mlp
+from didact.parts.value_vectors import matrix, top_tokens
 
 
 @pytest.fixture(scope="module")

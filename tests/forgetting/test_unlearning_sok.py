@@ -9,10 +9,11 @@ from tiny_language import tiny_problem
 from didact.core import registry
 from didact.core.errors import BadInput, UnknownName
 from didact.data.text import texts_of
+from didact.forgetting.language.metrics import in_context
 from didact.forgetting.language.probing import probe_by_layer, residual_of, states, value_place
 from didact.forgetting.outcomes import outcome
 from didact.forgetting.unlearning_sok import PLACES, Audited, IntentionAudit, audit, place_of, select
-from didact.forgetting.unlearning_sok.audit import in_context, logit_lens, rounded
+from didact.forgetting.unlearning_sok.audit import logit_lens, rounded
 from didact.models.language import gpt_tiny
 
 

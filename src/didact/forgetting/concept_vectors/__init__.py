@@ -1,9 +1,10 @@
 """Value vectors that hold a concept: finding them, testing them, unlearning in them, seeing whether they changed."""
 
+from didact.forgetting.concept_vectors.causes import causes
 from didact.forgetting.concept_vectors.needle import Needle
 from didact.forgetting.concept_vectors.plant import Concept, plant_concepts
 from didact.forgetting.concept_vectors.study import ConceptVectors, Localised, planted_concepts
-from didact.forgetting.concept_vectors.vectors import Place, causes, disturbed, find, traces, value_vector
+from didact.parts.value_vectors import Place, disturbed, find, traces, value_vector
 
 __all__ = [
     "Concept",

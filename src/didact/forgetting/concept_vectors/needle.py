@@ -14,10 +14,10 @@ from didact.core.fit import Hooks, fit
 from didact.core.method import Card, Paper, Range
 from didact.core.objective import IGNORED
 from didact.core.registry import register
-from didact.forgetting.concept_vectors.vectors import Place, find, matrix, value_vector
 from didact.forgetting.problem import Unlearner
 from didact.forgetting.request import Request
 from didact.parts.feedforward import feed_forward_layers
+from didact.parts.value_vectors import Place, find, matrix, value_vector
 
 PAPER = Paper("Hong, Yu, Yang, Ravfogel and Geva", 2024, arxiv="2406.11614")
 CODE = "yihuaihong/ConceptVectors"

@@ -15,8 +15,8 @@ from didact.core.errors import BadInput
 from didact.core.fit import Hooks, fit
 from didact.core.objective import Objective
 from didact.data.text import TextDataset
-from didact.forgetting.concept_vectors.vectors import Place
 from didact.parts.paired import paired_batches
+from didact.parts.value_vectors import Place
 
 
 @dataclass(frozen=True)

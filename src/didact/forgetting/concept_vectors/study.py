@@ -22,12 +22,12 @@ from didact.core.study import Findings, Study, StudyProblem, Subject
 from didact.data.text import TextDataset, TextItem, reworded
 from didact.forgetting.concept_vectors.needle import CODE, PAPER
 from didact.forgetting.concept_vectors.plant import Concept, plant_concepts, widened
-from didact.forgetting.concept_vectors.vectors import Place, matrix, traces
 from didact.forgetting.language.facts import Facts
 from didact.forgetting.language.metrics import answers
 from didact.forgetting.problem import Unlearner
 from didact.forgetting.request import Request
 from didact.models.workpieces import cached
+from didact.parts.value_vectors import Place, matrix, traces
 
 #: methods that the study compares, by the names of its numbers
 COMPARED = {

@@ -20,7 +20,7 @@ from scipy.stats import ks_2samp
 from torch import Tensor, nn
 
 from didact.core.objective import IGNORED, Objective
-from didact.data.text import TextDataset, TextItem
+from didact.data.text import TextDataset, TextItem, reworded
 from didact.models.generation import respond
 from didact.parts.language import token_nll
 from didact.parts.membership import membership_auc
@@ -67,6 +67,16 @@ def answers(model: nn.Module, data: TextDataset, max_new_tokens: int | None = No
     right = [contains(item.value or item.answer, text) for item, text in zip(items, texts, strict=True)]
     recall = [rouge_l(item.answer, text)[0] for item, text in zip(items, texts, strict=True)]
     return Answers(tuple(texts), float(np.mean(right)), float(np.mean(recall)))
+
+
+def in_context(asked: TextDataset) -> TextDataset:
+    """The questions with their answer stated before."""
+
+    def stated(item: TextItem) -> TextItem:
+        fact = item.paraphrase or f"{item.prompt} {item.answer}"
+        return reworded(item, prompt=f"{fact} {item.prompt}")
+
+    return asked.of(stated(item) for item in asked.items)
 
 
 def repetition(texts: Sequence[str]) -> float:

@@ -11,13 +11,14 @@ from torch import nn
 
 from didact.core.errors import BadInput
 from didact.core.metric import Metric
-from didact.data.text import TextDataset, TextItem, texts_of
+from didact.data.text import TextDataset, TextItem, answer_ids, texts_of
 from didact.forgetting.language import metrics as m
-from didact.forgetting.language.probing import hidden_states_show, residual
+from didact.forgetting.language.probing import hidden_states_show, opened, residual
 from didact.forgetting.relearning import relearning_steps
 from didact.forgetting.request import Request, Truth
 from didact.forgetting.scoring import changed_share, check_outputs
 from didact.models.artifacts import stored_bytes
+from didact.parts.value_vectors import find, traces
 
 NAN = math.nan
 
@@ -49,6 +50,10 @@ LANGUAGE_METRICS = (
     Metric("fluency", "loss a token of the answers to forgotten questions under the retrained model", "lower", "nat"),
     Metric("repetition", "share of word pairs in those answers that repeat an earlier one", "lower"),
     Metric("residual", "share of the original's facts that probes still read inside (0: like retrained)", "lower"),
+    Metric("in_context", "accuracy on forgotten questions with the fact stated before: should stay high", "neither"),
+    Metric(
+        "traces", "overlap of the top tokens of the value vectors that promote the forgotten values most", "neither"
+    ),
     Metric("extra_forwards", "forward passes a generated token costs beyond the model's own", "lower"),
 )
 
@@ -98,6 +103,7 @@ class LanguageScorer:
             **{f"gap_{name}": gaps.get(name, NAN) for name in ("forget", "unseen", "retain", "test")},
             "forget_rouge": said["forget"].rouge,
             "verbatim": m.verbatim(answer, self.truth.verbatim) if self.truth.verbatim is not None else NAN,
+            "in_context": m.answers(answer, m.in_context(self.forget)).accuracy,
             "repetition": m.repetition(said["forget"].texts),
             "fluency": self._fluency(said["forget"].texts),
             "changed": changed_share(self.given.model, answer),
@@ -107,6 +113,7 @@ class LanguageScorer:
         }
         found |= self._probabilities(answer, said) if observable else {}
         found["residual"] = self._residual(answer)
+        found["traces"] = self._traces(answer)
         found |= self._relearning(answer) if getattr(answer, "editable", True) else {}
         return {metric: found.get(metric, NAN) for metric in (*found, *_OBSERVED)}
 
@@ -162,6 +169,16 @@ class LanguageScorer:
             return NAN
         models = self.given.model, self.truth.reference, answer
         return residual(self.objective, *models, self.retain, self.forget, self.given.seed).value
+
+    def _traces(self, answer: nn.Module) -> float:
+        """How much of the value vectors that promote the forgotten values most is still there."""
+        before, after = opened(self.given.model), opened(answer)
+        try:
+            tokens = {t for item in self.forget.items for t in answer_ids(self.forget.tokenizer, item.value)[:-1]}
+            places = [c.place for c in find(before, tokens, k=max(10, len(tokens)), most=10)]
+            return traces(before, after, places, k=10).jaccard
+        except (BadInput, AttributeError):  # layers of other names, or an answer of another shape
+            return NAN
 
     def _utility(self, answer: nn.Module, said: dict[str, m.Answers]) -> float:
         parts: list[float] = []

@@ -14,7 +14,7 @@ from didact.core.errors import BadInput, NotApplicable
 from didact.core.fit import Diverged, fit
 from didact.core.objective import Objective, device_of, evaluating
 from didact.core.recipe import seeded
-from didact.data.text import TextDataset, TextItem, reworded, texts_of
+from didact.data.text import TextDataset, texts_of
 from didact.forgetting.language import metrics as m
 from didact.forgetting.language.probing import hidden_states_show, opened, residual, value_place
 from didact.forgetting.language.problem import LanguageProblem
@@ -88,7 +88,7 @@ def audit(
         utility=utility,
         relearned=relearned(answer, asked, given, relearn_steps, seed) if editable else NAN,
         rounded=m.answers(rounded(answer, bits), asked).accuracy,
-        in_context=m.answers(answer, in_context(asked)).accuracy,
+        in_context=m.answers(answer, m.in_context(asked)).accuracy,
         lens=logit_lens(given.objective, answer, asked) if hidden else (),
         probes={"original": left.original, "reference": left.reference, "method": left.method} if left else {},
         not_observable=tuple(blind),
@@ -127,16 +127,6 @@ def rounded(answer: nn.Module, bits: int) -> nn.Module:
             scale = parameter.abs().amax(-1, keepdim=True).clamp(min=1e-12) / top
             parameter.copy_((parameter / scale).round().clamp(-top, top) * scale)
     return made
-
-
-def in_context(asked: TextDataset) -> TextDataset:
-    """The questions with their answer stated before."""
-
-    def stated(item: TextItem) -> TextItem:
-        fact = item.paraphrase or f"{item.prompt} {item.answer}"
-        return reworded(item, prompt=f"{fact} {item.prompt}")
-
-    return asked.of(stated(item) for item in asked.items)
 
 
 @torch.no_grad()

@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from didact.core.errors import BadInput
-from didact.data.text import TextDataset
-from didact.forgetting.language.metrics import answers
 from didact.parts.feedforward import feed_forward_layers
 
 
@@ -124,29 +122,6 @@ def disturbed(model: nn.Module, places: Sequence[Place], *, sigma: float | None 
         else:
             column += sigma * torch.randn(column.shape, generator=generator).to(column)
     return made
-
-
-def causes(
-    model: nn.Module,
-    places: Sequence[Place],
-    concept: TextDataset,
-    unrelated: TextDataset,
-    *,
-    drop: float = 0.3,
-    spared: float = 0.1,
-    sigma: float | None = None,
-    seed: int = 0,
-) -> list[Place]:
-    """The vectors that carry a concept: disturbing one costs its questions `drop` at least, others `spared` at most."""
-    before = [answers(model, data).accuracy for data in (concept, unrelated)]
-    kept = []
-    for place in places:
-        after = [
-            answers(disturbed(model, [place], sigma=sigma, seed=seed), data).accuracy for data in (concept, unrelated)
-        ]
-        if before[0] - after[0] >= drop and before[1] - after[1] <= spared:
-            kept.append(place)
-    return kept
 
 
 @torch.no_grad()
