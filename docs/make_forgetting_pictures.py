@@ -23,10 +23,13 @@ from didact.core import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "forgetting"
-SEQUENTIAL = (
-    "retrain,fine-tune,gradient-ascent,gradient-difference,npo:beta=1,npo:beta=1:epochs=40,idk,dpo-idk,"
-    "random-labels,bad-teacher,ssd:alpha=auto"
+#: on bios-5: every method made for language models, and those of the others that are quick on them
+LANGUAGE = (
+    "original,retrain,fine-tune,gradient-ascent,gradient-difference,random-labels,bad-teacher,idk,dpo-idk,kto-idk,"
+    "npo,npo:beta=1,loku,uld,harry-potter,eco,guard,alu,prompt-filter,single-agent,in-context-unlearning,"
+    "concept-masking,neuron-adjust,skill-unlearning,ssd:alpha=auto,sparse-unlearning"
 )
+SEQUENTIAL = "fine-tune,gradient-ascent,gradient-difference,npo:beta=1,idk,random-labels,ssd:alpha=auto"
 COLOURS = {
     "removed": "#1a56c4",
     "forgotten": "#1a56c4",
@@ -43,7 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="3")
     asked = parser.parse_args()
     if not asked.draw_only:
-        for problem, methods in (("bios-5", None), ("digits-class", None), ("bios-sequential", SEQUENTIAL)):
+        for problem, methods in (("bios-5", LANGUAGE), ("digits-class", None), ("bios-sequential", SEQUENTIAL)):
             run(problem, methods, asked.jobs, asked.seeds)
     for problem in ("bios-5", "digits-class"):
         trade_off(problem)
