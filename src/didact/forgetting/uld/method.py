@@ -157,8 +157,8 @@ class LogitDifference(Unlearner):
             ),
         ],
         note="With 12 people the forget accuracy is 0.29, 0.13 and 0.15 (retrained 0.00, 0.10, 0.01) at an unharmed "
-        "retain probability of 0.99. On seed 0 with 10 epochs the filter is not the cause: 0.14 at a tau of 1e-3 and 0.14 "
-        "without it.",
+        "retain probability of 0.99. On seed 0 with 10 epochs the filter is not the cause: 0.14 at a tau of 1e-3 and "
+        "0.14 without it.",
     )
 
 
