@@ -156,6 +156,10 @@ class GenericRelabeling(Unlearner):
                 ),
             )
         ],
+        note="Translation alone is the best mode: after 20 epochs it answers 0.08, 0.08 and 0.03 of the forgotten and "
+        "0.81, 0.71 and 0.81 of the retained questions. Gradient ascent passes the bar between epoch 6 and 10; at"
+        " epoch 6, with 0.32, 0.32 and 0.43 of the forgotten still answered, it has 0.48, 0.45 and 0.54 of the "
+        "retained.",
     )
 
 
