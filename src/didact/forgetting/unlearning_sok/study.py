@@ -105,7 +105,7 @@ class IntentionAudit(Study):
     claim = Claim(
         "methods that are meant to remove knowledge mostly suppress it: probes still read what is no longer said",
         on="bios-audit",
-        seeds=5,
+        seeds=3,
         expects=[
             custom(
                 "mean residual of gradient ascent, gradient difference and NPO ≥ 0.30",
@@ -121,6 +121,10 @@ class IntentionAudit(Study):
                 for name in ("gradient-ascent", "gradient-difference", "npo")
             ),
         ],
+        note="The mean residual is 0.60, 0.51 and 0.36: above 0.30 on every seed, but three seeds leave wide bounds. "
+        "By method: gradient ascent 0.85, 0.67, 0.46; NPO 0.67, 0.50, 0.45; gradient difference 0.28, 0.36, 0.18."
+        " Ascent and NPO, without a retain term, keep at most 0.17 of the utility; gradient difference keeps 0.22"
+        " to 0.33.",
     )
 
 
