@@ -159,12 +159,11 @@ class GenerationGuard(Unlearner):
                 arms=("self", "ga-rt"),
             ),
         ],
-        note="Measured on seed 0, forgotten questions answered in unseen wording: 100 % with the classifier on hidden "
-        "states, 94 % with mean pooling, 0 % with TF-IDF or a perfect detector; with a perfect detector by k: 67 % "
-        "(k=1), 33 % (k=3), 0 % (k=12). Detection is what fails: on hidden states it found none of the prompts in "
-        "unseen wording and all of those in known wording, and flagged about a third of the prompts about kept people "
-        "it had not seen. No layer (0 to 2), pooling (last, mean, maximum) or weight decay tried found more than 75 %. "
-        "Retained people were answered in at least 99 % with every classifier.",
+        note="Detection is what fails: in unseen wording the classifier on hidden states flags none of the forgotten "
+        "questions on any seed, so all are answered; in known wording it flags all. With TF-IDF or a perfect detector "
+        "none is answered in either wording and all retained ones are; with a perfect detector and k=1, 67 % are. On "
+        "seed 0 no layer (0 to 2), pooling or weight decay tried found more than 75 %. Answers lose 3.4, 3.1 and 3.6 "
+        "nats a token under the retrained model, those of gradient ascent with a retain term 6.3, 3.6 and 4.5.",
     )
 
 
