@@ -3,7 +3,7 @@
     python docs/make_forgetting_pictures.py --jobs 2          # runs what the ledger lacks, then draws
     python docs/make_forgetting_pictures.py --draw-only       # draws from the last runs
 
-The runs go to runs/forgetting/; the pictures and the tables of the guide to docs/img/ and docs/tables/.
+The runs go to runs/forgetting/; the pictures and the tables of the guide to docs/img/ and docs/measured/.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def sequence(problem: str) -> None:
 
 def table(problem: str) -> None:
     """The leaderboard as Markdown, for the guide."""
-    folder = ROOT / "docs" / "tables"
+    folder = ROOT / "docs" / "measured"
     folder.mkdir(exist_ok=True)
     source = (RUNS / problem / "leaderboard.md").read_text(encoding="utf-8")
     (folder / f"{problem}.md").write_text(source, encoding="utf-8")
