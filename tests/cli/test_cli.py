@@ -82,7 +82,7 @@ def test_a_failed_cell_shows_in_the_exit_code_and_on_the_screen(tmp_path, ledger
         (["bench", "forgetting", "--problem", "digits-clas"], "Did you mean digits-class"),
         (["claim"], "Name a method"),
         (["claim", "original"], "makes no claim"),
-        (["show", "npo"], "not built yet"),
+        (["show", "stochastic-kinematics"], "not built yet"),
         (["show", "nonsense"], "no method 'nonsense'"),
         (["report", "nonsense"], "no run"),
         (["list", "nonsense"], "no family 'nonsense'"),
@@ -141,7 +141,7 @@ def test_list_show_and_find():
     everything = json.loads(run("list", "--all", "--json").stdout)
     catalogue = {line["slug"] for line in everything if not line.get("part_of") and line["kind"] != "baseline"}
     assert len(catalogue) == 248
-    assert next(line for line in everything if line["slug"] == "npo")["built"] is False
+    assert next(line for line in everything if line["slug"] == "stochastic-kinematics")["built"] is False
     shown = json.loads(run("show", "ssd", "--json").stdout)
     assert shown["hyperparameters"][0]["name"] == "alpha"
     assert "Hyperparameters" in run("show", "ssd").stdout
@@ -247,6 +247,8 @@ def test_it_stops_cleanly_when_interrupted(tmp_path, ledger):
         [sys.executable, "-m", "didact.cli", "bench", "forgetting", "--problem", PROBLEM, "--methods",
          f"{HOSTILE}:Sleeps:seconds=30", "--seeds", "1", "--ledger", ledger, "--out", str(tmp_path / "o")],
         stderr=subprocess.PIPE, text=True,
+        # Whoever runs the tests in the background has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     time.sleep(12)
     bench.send_signal(signal.SIGINT)
