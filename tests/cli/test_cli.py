@@ -146,7 +146,7 @@ def test_list_show_and_find():
     assert shown["hyperparameters"][0]["name"] == "alpha"
     assert "Hyperparameters" in run("show", "ssd").stdout
     hits = json.loads(run("find", "forget", "without", "any", "labels", "--json").stdout)
-    assert hits[0]["slug"] == "laf"
+    assert "laf" in [hit["slug"] for hit in hits[:3]]
     assert all(
         h["slug"] not in ("retrain", "fine-tune")
         for h in json.loads(run("find", "without the retained data", "--json").stdout)

@@ -135,8 +135,9 @@ class ForgettingGeneralization(Study):
             at_least("spill_max", 0.3),
             at_most("spill_min", 0.1),
         ],
-        note="Tasks that are forgotten on the half trained on only, as the paper reports, did not appear at this size: "
-        "with seed 0 the mean ratio is 0.76 on that half and 0.73 on the other, and no task differs by more than 0.09.",
+        note="The held-out ratio is 0.73, 0.56 and 0.48: the cap of 15 epochs ends most tasks before the true label is"
+        " at chance. Tasks that are forgotten on the half trained on only, as the paper reports, did not appear "
+        "at this size: the mean ratio on that half is 0.76, 0.65 and 0.51.",
     )
 
 
