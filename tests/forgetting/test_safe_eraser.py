@@ -37,8 +37,7 @@ from didact.forgetting.safe_eraser.roles import answer_tokens, prompt_tokens
 from didact.models.language import gpt_tiny
 from didact.models.small import convnet
 from didact.models.vision_language import vision_language
-from didact.parts.paired import paired_batches
-from didact.parts.parallel import parallel_batches
+from didact.parts.paired import paired_batches, parallel_batches
 
 TINY = {"size": 8, "channels": (4,), "dense": 16, "prefix": 2, "hidden": 16, "layers": 1, "heads": 2, "feedforward": 16}
 OBJECTIVE = CausalLM()

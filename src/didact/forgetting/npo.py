@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from didact.core.claim import Claim, custom
+from didact.core.claim import Claim, custom, no_worse
 from didact.core.cost import note
 from didact.core.errors import BadInput
 from didact.core.method import Card, Choice, Paper, Range
@@ -123,11 +123,7 @@ class NegativePreference(Unlearner):
                 lambda rows: rows["npo-rt"]["retain_prob"] - rows["ga-rt"]["retain_prob"] - 0.15,
                 arms=("npo-rt", "ga-rt"),
             ),
-            custom(
-                "with the retain term no more forgotten questions are answered than by a retrained model, plus 0.10",
-                lambda rows: rows["retrained"]["forget_score"] + 0.10 - rows["npo-rt"]["forget_score"],
-                arms=("npo-rt", "retrained"),
-            ),
+            no_worse("forget_score", than="retrained", by=0.10, arm="npo-rt", lower_is_better=True),
             custom(
                 "from epoch 20 to 40 the forget loss rises at least 3 times as much under gradient ascent",
                 lambda rows: (

@@ -1,8 +1,8 @@
-"""Batches from two datasets at once."""
+"""Batches from several datasets at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,10 +23,21 @@ def paired_batches(
     seed: int = 0,
 ) -> Iterator[tuple[Batch, Batch]]:
     """`steps` pairs of shuffled batches; whichever dataset ends is reshuffled and begun again."""
-    a = _endless(first, objective, batch_size, seed)
-    b = _endless(second, objective, batch_size, seed + 1)
+    both = parallel_batches((first, second), objective, batch_size=batch_size, steps=steps, seed=seed)
+    yield from ((a, b) for a, b in both)
+
+
+def parallel_batches(
+    datasets: Sequence[Dataset[Any]], objective: Objective, *, batch_size: int = 32, steps: int, seed: int = 0
+) -> Iterator[tuple[Batch, ...]]:
+    """`steps` tuples of shuffled batches, one of each dataset; whichever ends is reshuffled and begun again.
+
+    The order of a dataset depends on its place and the seed alone: leaving the last one out changes nothing for the
+    others.
+    """
+    streams = [_endless(dataset, objective, batch_size, seed + place) for place, dataset in enumerate(datasets)]
     for _ in range(steps):
-        yield next(a), next(b)
+        yield tuple(next(stream) for stream in streams)
 
 
 def _endless(dataset: Dataset[Any], objective: Objective, batch_size: int, seed: int) -> Iterator[Batch]:

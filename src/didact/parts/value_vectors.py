@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -110,8 +111,6 @@ def find(
 @torch.no_grad()
 def disturbed(model: nn.Module, places: Sequence[Place], *, sigma: float | None = None, seed: int = 0) -> nn.Module:
     """A copy with vectors set to zero or, with `sigma`, with N(0, sigma^2) added to each of their entries."""
-    import copy
-
     made = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     for place in places:

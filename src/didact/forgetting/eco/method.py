@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
-from didact.core.claim import Claim, custom
+from didact.core.claim import Claim, custom, no_worse
 from didact.core.cost import note
 from didact.core.errors import BadInput, NotApplicable
 from didact.core.method import Card, Choice, Paper, Range
@@ -186,11 +186,7 @@ class EmbeddingCorruption(Unlearner):
             "npo-rt": "npo:beta=1:retain=nll:lr=1e-4:epochs=40:batch_size=18:warmup_epochs=0",
         },
         expects=[
-            custom(
-                "no more forgotten questions are answered than by a retrained model, plus 0.10",
-                lambda rows: rows["retrained"]["forget_score"] + 0.10 - rows["self"]["forget_score"],
-                arms=("self", "retrained"),
-            ),
+            no_worse("forget_score", than="retrained", by=0.10, lower_is_better=True),
             *(
                 custom(
                     f"{metric} is within 0.01 of the original model's",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_serializer, field_validator
 from torch import nn
 
-from didact.core.claim import Claim, custom
+from didact.core.claim import Claim, custom, no_worse
 from didact.core.cost import note
 from didact.core.errors import BadInput
 from didact.core.method import Card, Choice, Paper, Range
@@ -143,11 +143,7 @@ class GenerationGuard(Unlearner):
             "perfect-k-1": "guard:classifier=names:k=1",
         },
         expects=[
-            custom(
-                "no more forgotten questions in unseen wording are answered than by a retrained model, plus 0.10",
-                lambda rows: rows["retrained"]["forget_unseen"] + 0.10 - rows["self"]["forget_unseen"],
-                arms=("self", "retrained"),
-            ),
+            no_worse("forget_unseen", than="retrained", by=0.10, lower_is_better=True),
             custom(
                 "accuracy on retained people is within 0.03 of the original model's",
                 lambda rows: 0.03 - abs(rows["self"]["retain_score"] - rows["original"]["retain_score"]),

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from didact.core.claim import Claim, custom
+from didact.core.claim import Claim, custom, no_worse
 from didact.core.cost import note, uncounted
 from didact.core.errors import NotApplicable
 from didact.core.method import Card, Choice, Paper, Range
@@ -187,11 +187,7 @@ class LowRankForgetting(Unlearner):
                 lambda rows: rows["ihl"]["retain_score"] - rows["gd"]["retain_score"] - 0.25,
                 arms=("ihl", "gd"),
             ),
-            custom(
-                "no more forgotten questions are answered than by a retrained model, plus 0.10",
-                lambda rows: rows["retrained"]["forget_score"] + 0.10 - rows["ihl"]["forget_score"],
-                arms=("ihl", "retrained"),
-            ),
+            no_worse("forget_score", than="retrained", by=0.10, arm="ihl", lower_is_better=True),
             custom(
                 "with FILA 0.3 of the forgotten questions are left after at most 70 % of the epochs",
                 lambda rows: 0.7 * rows["ihl-until"]["epochs"] - rows["fila-until"]["epochs"],

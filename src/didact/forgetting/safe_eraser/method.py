@@ -29,7 +29,7 @@ from didact.forgetting.safe_eraser.loss import (
 )
 from didact.forgetting.safe_eraser.roles import check_roles
 from didact.parts.lora import adaptable, merged, with_lora
-from didact.parts.parallel import parallel_batches
+from didact.parts.paired import parallel_batches
 
 #: the claim's runs: 40 updates at 3e-4, the retain term of gradient difference alike with and without decoupling
 RUN = "steps=40:lr=3e-4:schedule=constant:warmup=0:retain_weight=1"

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from didact.core.claim import Claim, custom
+from didact.core.claim import Claim, custom, no_worse
 from didact.core.cost import note
 from didact.core.errors import NotApplicable
 from didact.core.fit import Hooks, fit
@@ -140,11 +140,7 @@ class LogitDifference(Unlearner):
             "retrained": "retrain",
         },
         expects=[
-            custom(
-                "no more forgotten questions are answered than by a retrained model, plus 0.10",
-                lambda rows: rows["retrained"]["forget_score"] + 0.10 - rows["self"]["forget_score"],
-                arms=("self", "retrained"),
-            ),
+            no_worse("forget_score", than="retrained", by=0.10, lower_is_better=True),
             custom(
                 "retained answers lose at most 0.10 of their probability",
                 lambda rows: rows["self"]["retain_prob"] + 0.10 - rows["original"]["retain_prob"],
