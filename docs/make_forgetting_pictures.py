@@ -9,6 +9,7 @@ The runs go to runs/forgetting/; the pictures and the tables of the guide to doc
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,10 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from didact.core import registry
 
@@ -30,6 +35,7 @@ LANGUAGE = (
     "concept-masking,neuron-adjust,skill-unlearning,ssd:alpha=auto,sparse-unlearning"
 )
 SEQUENTIAL = "fine-tune,gradient-ascent,gradient-difference,npo:beta=1,idk,random-labels,ssd:alpha=auto"
+LEADER = {"arrowstyle": "-", "color": "#aaa", "linewidth": 0.5}
 COLOURS = {
     "removed": "#1a56c4",
     "forgotten": "#1a56c4",
@@ -65,10 +71,11 @@ def run(problem: str, methods: str | None, jobs: str, seeds: str) -> None:
 
 def trade_off(problem: str) -> None:
     """Utility against what is left to forget, a mark a method, its colour what it came to."""
-    board = pd.read_json(RUNS / problem / "leaderboard.json")
+    board = json.loads((RUNS / problem / "leaderboard.json").read_text(encoding="utf-8"))
     entries = [e for e in board["entries"] if e["done"]]
     figure, axes = plt.subplots(figsize=(8.4, 5.2), dpi=130)
     shown: set[str] = set()
+    marks: list[tuple[float, float, str]] = []
     for entry in entries:
         x, y = (entry["metrics"][name]["mean"] for name in ("test_score", "forget_gap"))
         if x is None or y is None:
@@ -77,8 +84,7 @@ def trade_off(problem: str) -> None:
         axes.scatter(x, y, s=46, color=COLOURS[word], marker="s" if entry["baseline"] else "o",
                      edgecolor="white", linewidth=0.7, label=None if word in shown else word, zorder=3)  # fmt: skip
         shown.add(word)
-        if entry["on_front"] or entry["method"] in ("original", "retrain"):
-            axes.annotate(entry["method"], (x, y), textcoords="offset points", xytext=(-6, 6), ha="right", fontsize=8)
+        marks.append((x, y, entry["method"]))
     axes.axhline(0.1, color="#999", linewidth=0.8, linestyle="--")
     axes.set(xlabel="test score (utility)", ylabel="forget gap (0: like a retrained model)")
     axes.set_title(
@@ -87,7 +93,38 @@ def trade_off(problem: str) -> None:
     axes.grid(color="#eee")
     axes.legend(frameon=False, fontsize=8)
     figure.tight_layout()
+    name_marks(figure, axes, marks)
     figure.savefig(ROOT / "docs" / "img" / f"forgetting-{problem}.png")
+
+
+def name_marks(figure: Figure, axes: Axes, marks: list[tuple[float, float, str]]) -> None:
+    """Write each method's name beside its mark, in the first place where it covers neither a mark nor a name."""
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    taken = [Bbox.from_bounds(*(axes.transData.transform((x, y)) - 5), 10, 10) for x, y, _ in marks]
+    inside = axes.get_window_extent()
+    for x, y, name in sorted(marks, key=lambda mark: (-mark[0], mark[1])):
+        for away in range(8, 120, 6):
+            places = [
+                (-away, 0, "right"), (away, 0, "left"), (0, away, "center"), (0, -away, "center"),
+                (-away, away, "right"), (-away, -away, "right"), (away, away, "left"), (away, -away, "left"),
+            ]  # fmt: skip
+            for dx, dy, side in places:
+                text = axes.annotate(name, (x, y), textcoords="offset points", xytext=(dx, dy), ha=side, va="center",
+                                     fontsize=7, arrowprops=LEADER if away > 14 else None)  # fmt: skip
+                text.update_positions(renderer)
+                box = Text.get_window_extent(text, renderer)  # without the leader
+                if inside.containsx(box.x0) and inside.containsx(box.x1) and inside.containsy(box.y0) and inside.containsy(
+                    box.y1
+                ) and not any(
+                    box.overlaps(other) for other in taken
+                ):  # fmt: skip
+                    break
+                text.remove()
+            else:
+                continue
+            taken.append(box)
+            break
 
 
 def sequence(problem: str) -> None:

@@ -61,7 +61,7 @@ def make_problem(seed: int = 0, shuffle_labels: bool = False) -> Problem:
 
 
 def applicable(cls, problem) -> bool:
-    return problem.lacks(cls.card.needs, cls.card.tasks) is None
+    return cls.family == problem.family and problem.lacks(cls.card.needs, cls.card.tasks) is None
 
 
 def weights(model):
