@@ -114,11 +114,8 @@ def name_marks(figure: Figure, axes: Axes, marks: list[tuple[float, float, str]]
                                      fontsize=7, arrowprops=LEADER if away > 14 else None)  # fmt: skip
                 text.update_positions(renderer)
                 box = Text.get_window_extent(text, renderer)  # without the leader
-                if inside.containsx(box.x0) and inside.containsx(box.x1) and inside.containsy(box.y0) and inside.containsy(
-                    box.y1
-                ) and not any(
-                    box.overlaps(other) for other in taken
-                ):  # fmt: skip
+                within = inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)
+                if within and not any(box.overlaps(other) for other in taken):
                     break
                 text.remove()
             else:
