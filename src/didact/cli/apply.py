@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers.utils.logging import disable_progress_bar
 
 import didact
 from didact.core import registry
@@ -33,6 +34,7 @@ def apply_method(
     seed: int,
     as_json: bool,
 ) -> int:
+    disable_progress_bar()  # transformers would draw one for every file it reads or writes
     method = registry.make_method(reference)
     if not isinstance(method, Unlearner):
         raise BadInput(f"didact apply does not know the verb of the family {method.family} yet.")
