@@ -65,8 +65,7 @@ class VisionTransformer(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = self.head(self.norm(self.encode(x)).mean(1))
-        return output
+        return self.read_out(self.encode(x))
 
     def embed(self, x: Tensor) -> Tensor:
         """Patches with their positions, (B, T, dim)."""
@@ -79,6 +78,11 @@ class VisionTransformer(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x
+
+    def read_out(self, tokens: Tensor) -> Tensor:
+        """The last block's output (B, T, dim) -> (B, outputs)."""
+        output: Tensor = self.head(self.norm(tokens).mean(1))
+        return output
 
 
 def vit(outputs: int = 10, size: int = 8, patch: int = 2, channels_in: int = 1, dim: int = 48, depth: int = 6,

@@ -145,7 +145,7 @@ class LinearExpansion(Reuser):
     claim = Claim(
         "two blocks, trained once, initialise networks of several depths that work before any fine-tuning",
         on="digits-depths",
-        seeds=3,
+        seeds=5,
         arms={"self": "tleg:depth=6"},
         expects=[
             *(better(f"tuned_{depth}", than="depth-scratch", by=0.2) for depth in DEPTHS),
