@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from didact.cli.dock import app as dock
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -16,6 +18,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Published learning methods under one protocol, each with a claim you can check.",
 )
+
+app.add_typer(dock, name="dock")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 LedgerUrl = Annotated[

@@ -6,7 +6,12 @@ merged network or a maker of networks comes out, with what it was made from and 
 
 from didact.core.problem import Family
 from didact.core.registry import register_family
+from didact.reusing import dare as dare
 from didact.reusing import hub as hub
+from didact.reusing import learngene_pool as learngene_pool
+from didact.reusing import learnware_dock as learnware_dock
+from didact.reusing import tleg as tleg
+from didact.reusing import tmi as tmi
 from didact.reusing.baselines import (
     BestSingle,
     FineTuneBase,

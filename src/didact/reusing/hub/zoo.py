@@ -21,6 +21,7 @@ from didact.data.shapes.labels import wrong_labels
 from didact.models.small import convnet, mlp
 from didact.models.workpieces import cached, digest, trained
 from didact.reusing.request import ModelRecord, fingerprint
+from didact.reusing.specified import specified
 from didact.reusing.tuning import with_head
 
 DIGITS = tuple(f"digit {i}" for i in range(10))
@@ -85,6 +86,7 @@ def _picture_model(
     record = _fine_tuned(f"{kind}-{i:02}", base, data, classes, seed + i)
     tags = {"data": "Image", "task": "Classification", "samples": len(data), "wrong labels": noise}
     known: dict[str, Any] = {"base": ancestor, "semantic": tags, "licence": "Apache-2.0", "input_shape": (1, 8, 8)}
+    known["specification"] = specified(data.tensors[0], "Image", seed)
     return ModelRecord.of(record, f"{kind}-{i:02}", classes=classes, **known), data.tensors[0]
 
 
@@ -129,4 +131,5 @@ def _table_model(i: int, seed: int) -> tuple[ModelRecord, Tensor]:
     model = trained(recipe, data, seed)
     tags = {"data": "Table", "task": "Classification", "samples": len(data)}
     known: dict[str, Any] = {"semantic": tags, "licence": "Apache-2.0", "input_shape": (x.shape[1],)}
+    known["specification"] = specified(x, "Table", seed)
     return ModelRecord.of(model, f"{name.replace(' ', '-')}-{i:02}", classes=classes, **known), x

@@ -33,8 +33,8 @@ class Distillation(nn.Module):
         self.student = student
         self.places = matched_blocks(depth_of(student), depth_of(ancestor), position)
         wide, narrow = width_of(ancestor), width_of(student)
-        self.maps = nn.ModuleList(nn.Linear(wide, narrow, bias=False) for _ in self.places)
-        self.attention_maps = nn.ModuleList(nn.Linear(wide, narrow, bias=False) for _ in self.places)
+        self.maps = nn.ModuleList(nn.Linear(wide, narrow) for _ in self.places)
+        self.attention_maps = nn.ModuleList(nn.Linear(wide, narrow) for _ in self.places)
 
     def forward(self, inputs: Any) -> Tensor:
         output: Tensor = self.student(inputs)
