@@ -34,7 +34,8 @@ def apply_method(
     seed: int,
     as_json: bool,
 ) -> int:
-    disable_progress_bar()  # transformers would draw one for every file it reads or writes
+    # transformers would draw one for every file it reads or writes
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     method = registry.make_method(reference)
     if not isinstance(method, Unlearner):
         raise BadInput(f"didact apply does not know the verb of the family {method.family} yet.")

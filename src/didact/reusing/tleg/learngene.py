@@ -60,8 +60,8 @@ class Learngene:
             for name, parameter in model.named_parameters():
                 if stack.owns(name):
                     continue
-                value: Tensor | None = shared.get(name)
-                fitted = None if value is None else resized(value, parameter.shape)
+                stored = shared.get(name)
+                fitted = None if stored is None else resized(stored, parameter.shape)
                 if fitted is None:
                     left.append(name)
                 else:

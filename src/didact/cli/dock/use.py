@@ -1,0 +1,214 @@
+"""`didact dock pack`, `submit`, `search`, `reuse`, `status`, `download` and `delete`: the users' side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from didact.cli.dock.connect import connect
+from didact.cli.dock.data import Kind, read_data
+from didact.cli.dock.printing import print_found, print_many, print_one
+from didact.core.errors import BadInput
+from didact.reusing.dock.client import DockClient
+from didact.reusing.dock.local import LocalDock
+from didact.reusing.dock.records import LearnwareInfo
+from didact.reusing.dock.semantics import SemanticQuery, SemanticSpecification
+from didact.reusing.dock.specification import Specification
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a search asks for in words."""
+
+    text: str | None
+    task: str | None
+    library: str | None
+    scenario: tuple[str, ...]
+    licence: str | None
+
+    def query(self, kind: Kind | None) -> SemanticQuery | None:
+        given = {name: value for name, value in {**asdict(self), "data": kind}.items() if value}
+        return SemanticQuery.parse(given) if given else None
+
+
+def run_submit(packages: Sequence[Path], url: str | None, token: str | None, wait: bool, as_json: bool) -> int:
+    dock = connect(url, token, patience=60.0)
+    taken = []
+    for package in packages:
+        info = _submit(dock, package)
+        if wait and isinstance(dock, DockClient):
+            info = dock.wait(info.id)
+        taken.append(info)
+        if not as_json:
+            print_one(info)
+    if as_json:
+        print(json.dumps([info.to_json() for info in taken]))
+    return 1 if any(info.status == "FAIL" for info in taken) else 0
+
+
+def _submit(dock: DockClient | LocalDock, package: Path) -> LearnwareInfo:
+    if isinstance(dock, LocalDock) or not sys.stderr.isatty():
+        return dock.submit(package)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(package.name)
+        return dock.submit(package, lambda done, size: bar.update(task, completed=done, total=size))
+
+
+def run_search(
+    file: Path | None,
+    words: Words,
+    url: str | None,
+    token: str | None,
+    kind: Kind | None,
+    target: str | None,
+    encoder: str | None,
+    limit: int,
+    page: int,
+    mixture: Literal["greedy", "auto", "none"],
+    seed: int,
+    as_json: bool,
+) -> int:
+    dock = connect(url, token)
+    options: dict[str, Any] = {}
+    if file is not None and file.suffix.lower() == ".json":
+        options["specification"] = Specification.load(file)
+    elif file is not None:
+        data = read_data(file, target)
+        kind = kind or data.kind
+        options |= {"data": data.inputs, "kind": kind, "encoder": encoder, "seed": seed}
+    query = words.query(kind)
+    mix = None if mixture == "none" else mixture
+    found = dock.search(query=query, limit=limit, page=page, mixture=mix, **options)
+    sent = dock.bytes_sent if isinstance(dock, DockClient) else 0
+    if as_json:
+        print(json.dumps({**found.to_json(), "bytes_sent": sent}))
+        return 0
+    print_found(found)
+    if file is not None:
+        print(f"{sent} bytes were sent, none of them a row of your data" if sent else "nothing was sent")
+    return 0
+
+
+def run_reuse(
+    file: Path,
+    labelled_file: Path | None,
+    out: Path,
+    how: str,
+    identify: str,
+    classes: str | None,
+    url: str | None,
+    token: str | None,
+    kind: Kind | None,
+    target: str | None,
+    encoder: str | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    dock = connect(url, token)
+    data = read_data(file, target)
+    labelled = read_data(labelled_file, target, labels=True) if labelled_file else None
+    options: dict[str, Any] = {"classes": tuple(classes.split(","))} if classes else {}
+    answer = dock.reuse(
+        data.inputs,
+        (labelled.inputs, labelled.labels) if labelled else None,
+        how=how,
+        identify=identify,
+        kind=kind or data.kind,
+        encoder=encoder,
+        seed=seed,
+        **options,
+    )
+    answer.save(out)
+    scores = np.asarray(answer.predict(data.inputs))
+    named = np.asarray([str(name) for name in getattr(answer.predictor, "classes", ())])
+    np.savez_compressed(out / "predictions.npz", scores=scores, classes=named)
+    about = {"out": str(out), "weights": dict(answer.weights), "cost": dict(answer.cost)}
+    print(json.dumps(about, default=float) if as_json else f"{answer.explain()}\nsaved to {out}")
+    return 0
+
+
+def run_pack(
+    model: Path,
+    semantic: Path,
+    data_file: Path,
+    out: Path,
+    class_name: str | None,
+    url: str | None,
+    kind: Kind | None,
+    target: str | None,
+    encoder: str | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    from didact.cli.dock.packing import readable_model
+    from didact.reusing.dock.package import write_package
+    from didact.reusing.dock.specification import specify
+
+    words = SemanticSpecification.parse(_json(semantic))
+    data = read_data(data_file, target)
+    kind = kind or data.kind
+    if url:
+        specification = connect(url).specify(data.inputs, kind, encoder=encoder, seed=seed)
+    else:
+        specification = specify(data.inputs, kind, encoder=encoder, seed=seed)
+    shape = () if kind == "Text" else tuple(data.inputs.shape[1:])
+    write_package(
+        out,
+        readable_model(model),
+        semantic=words,
+        specification=specification,
+        input_shape=shape,
+        class_name=class_name,
+    )
+    print(json.dumps({"package": str(out), "bytes": out.stat().st_size}) if as_json else f"package: {out}")
+    return 0
+
+
+def run_status(id: str | None, log: bool, url: str | None, token: str | None, as_json: bool) -> int:
+    dock = connect(url, token)
+    if id is None:
+        found = dock.mine(limit=100) if isinstance(dock, DockClient) else dock.list(limit=100)
+        if as_json:
+            print(json.dumps([info.to_json() for info in found.items]))
+        else:
+            print_many(found.items)
+        return 0
+    info = dock.info(id)
+    text = dock.log(id) if log else None
+    if as_json:
+        print(json.dumps({**info.to_json(), **({"log": text} if log else {})}))
+        return 0
+    print_one(info)
+    if text is not None:
+        print(text)
+    return 0
+
+
+def run_download(id: str, to: Path, url: str | None, token: str | None, as_json: bool) -> int:
+    path = connect(url, token).download(id, to)
+    print(json.dumps({"package": str(path)}) if as_json else f"package: {path}")
+    return 0
+
+
+def run_delete(id: str, url: str | None, token: str | None, as_json: bool) -> int:
+    connect(url, token).delete(id)
+    print(json.dumps({"deleted": id}) if as_json else f"deleted {id}")
+    return 0
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise BadInput(f"{path}: this is not JSON ({error}).") from None

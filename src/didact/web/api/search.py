@@ -1,0 +1,65 @@
+"""Searching: by words, by a specification of the user's data, or by both."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, File, Form
+
+from didact.reusing.dock.errors import BadSpecification
+from didact.reusing.dock.semantics import SemanticQuery
+from didact.reusing.dock.specification import Specification
+from didact.web.api.readers import Reader
+from didact.web.api.schemas import Limit, PageNumber, SearchOut, errors
+from didact.web.security import TheDock
+
+router = APIRouter(tags=["search"])
+
+
+@router.get("/semantics")
+def semantics(dock: TheDock, reader: Reader) -> dict[str, Any]:
+    """The words that a specification may use, and the kernel width of this dock for each type."""
+    return dock.semantics()
+
+
+class SearchForm:
+    """The fields of a search, each of which may be left out."""
+
+    def __init__(
+        self,
+        semantic: Annotated[str | None, Form(description="SemanticQuery as JSON.")] = None,
+        specification: Annotated[bytes | None, File(description="stat.json: a Specification as JSON.")] = None,
+        limit: Annotated[Limit, Form()] = 20,
+        page: Annotated[PageNumber, Form()] = 1,
+        mixture: Annotated[Literal["greedy", "auto", "none"], Form()] = "greedy",
+    ) -> None:
+        self.query = SemanticQuery.parse(_read(semantic)) if semantic else None
+        self.specification = Specification.loads(specification) if specification is not None else None
+        self.limit = limit
+        self.page = page
+        self.mixture: Literal["greedy", "auto"] | None = None if mixture == "none" else mixture
+
+
+@router.post("/search", responses=errors(413))
+def search(dock: TheDock, reader: Reader, form: Annotated[SearchForm, Depends()]) -> SearchOut:
+    """The learnwares whose words meet the query, ranked by how near their data are to the user's.
+
+    Only the specification is sent, never the data: build it where the data are.
+    """
+    found = dock.search(
+        form.query,
+        form.specification,
+        limit=form.limit,
+        page=form.page,
+        mixture=form.mixture,
+        reader=reader,
+    )
+    return SearchOut.of(found)
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadSpecification("not-json", "The field `semantic` must hold JSON, but this is not JSON.") from None

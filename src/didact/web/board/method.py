@@ -1,0 +1,286 @@
+"""The page of one method: what it is, what it claims, what was measured."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from markupsafe import Markup
+
+from didact.core import registry
+from didact.core.claim import SELF
+from didact.core.method import Method
+from didact.core.metric import COSTS, Metric
+from didact.core.problem import Family
+from didact.core.study import for_a_study
+from didact.engine.cells import display, label_of
+from didact.engine.leaderboard import statistic
+from didact.engine.ledger import Row
+from didact.engine.words import arrow, interval
+from didact.web.board.figures import Effect, Strip, TradeOff, effect, strip, trade_off
+from didact.web.board.prose import docstring
+from didact.web.board.reader import Board, date_of, newest, outcome_of
+
+#: more strips than this are not read
+MOST_STRIPS = 8
+#: rows listed one by one
+MOST_ROWS = 60
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One expectation of a claim with what was measured; the numbers are missing before the first run."""
+
+    text: str
+    outcome: str
+    effect: str
+    bounds: str
+    observations: str
+    drawn: Effect | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The arms of a claim on one problem."""
+
+    problem: str
+    strips: tuple[Strip, ...]
+    trade_off: TradeOff | None
+    failed: tuple[str, ...]  #: arms or seeds without a result, in words
+
+
+@dataclass(frozen=True)
+class ClaimPart:
+    sentence: str
+    note: str
+    outcome: str
+    date: str
+    seeds: int
+    problems: tuple[str, ...]
+    arms: tuple[tuple[str, str], ...]  #: name and what is run under it
+    expected: tuple[Expected, ...]
+    measured: tuple[Measured, ...]
+
+
+@dataclass(frozen=True)
+class LedgerLine:
+    """Rows that differ only in the seed."""
+
+    problem: str
+    label: str
+    seeds: str
+    texts: tuple[str, ...]  #: one a column
+    date: str
+
+
+@dataclass(frozen=True)
+class LedgerPart:
+    columns: tuple[Metric, ...]
+    headings: tuple[str, ...]
+    lines: tuple[LedgerLine, ...]
+    rows: tuple[Row, ...]  #: the newest, one by one
+    total: int
+
+
+@dataclass(frozen=True)
+class MethodPage:
+    cls: type[Method]
+    family: Family
+    doc: Markup
+    use: str
+    command: str
+    parameters: tuple[tuple[str, str, str, str], ...]  #: name, type, default, what it is
+    outcome: str
+    claim: ClaimPart | None
+    ledger: LedgerPart
+    parts: tuple[str, ...]  #: slugs of methods that came with the same paper
+    built: bool = True
+
+
+def method_page(board: Board, slug: str) -> MethodPage:
+    """Everything the template shows. Errors: UnknownName."""
+    cls = registry.get_method(slug)
+    family = registry.get_family(cls.family)
+    verdict = board.verdicts().get(slug) if cls.claim else None
+    first = slug if slug == "original" or for_a_study(cls.card.needs) else f"original,{slug}"
+    where = f" --problem {cls.claim.problems[0]}" if cls.claim else ""
+    return MethodPage(
+        cls,
+        family,
+        docstring(cls.__doc__ or ""),
+        f"from {_face(cls)} import {cls.__name__}",
+        f"didact bench {cls.family}{where} --methods {first}",
+        tuple((p.name, kind_of(p.type), _default(p.default), p.doc) for p in cls.hyperparameters()),
+        outcome_of(cls, verdict),
+        _claim(board, cls, family, verdict) if cls.claim else None,
+        _ledger(board.rows(method=slug, role="score"), family),
+        tuple(m.card.slug for m in registry.methods(cls.family) if m.card.part_of == slug),
+    )
+
+
+# -- the claim ---------------------------------------------------------------------------------------------------------
+
+
+def _claim(board: Board, cls: type[Method], family: Family, verdict: Mapping[str, Any] | None) -> ClaimPart:
+    claim = cls.claim
+    assert claim is not None
+    judged = {e["text"]: e for e in (verdict or {}).get("expectations", ())}
+    texts = [e.text for e in claim.expects]
+    rows = (verdict or {}).get("rows") or (_rows_of_claim(board, cls) if verdict else [])
+    problems = list(dict.fromkeys(str(row["problem"]) for row in rows))
+    return ClaimPart(
+        sentence=claim.sentence,
+        note=claim.note,
+        outcome=outcome_of(cls, verdict),
+        date=date_of(verdict or {}),
+        seeds=int((verdict or {}).get("seeds", claim.seeds)),
+        problems=claim.problems,
+        arms=tuple(claim.runs(cls.card.slug).items()),
+        expected=tuple(_expected(text, judged.get(text, {})) for text in texts),
+        measured=tuple(_measured([r for r in rows if r["problem"] == p], p, texts, family) for p in problems),
+    )
+
+
+def _expected(text: str, judged: Mapping[str, Any]) -> Expected:
+    mean, low, high = (judged.get(name) for name in ("effect", "low", "high"))
+    both = None not in (low, high) and low != high
+    count = str(judged.get("observations", ""))
+    missing = f" ({judged['missing']})" if judged.get("missing") else ""
+    return Expected(
+        text,
+        str(judged.get("outcome", "")),
+        _signed(mean),
+        f"{_signed(low)} to {_signed(high)}" if both else "",
+        count + missing,
+        effect(mean, low, high),
+    )
+
+
+def _measured(rows: Sequence[Mapping[str, Any]], problem: str, texts: Sequence[str], family: Family) -> Measured:
+    arms = list(dict.fromkeys(str(row["arm"]) for row in rows))
+    arms.sort(key=lambda arm: arm != SELF)
+    done = [row for row in rows if row["status"] == "done"]
+
+    def values(arm: str, metric: str) -> list[float]:
+        found = [row["numbers"].get(metric) for row in done if row["arm"] == arm]
+        return [math.nan if v is None else float(v) for v in found]
+
+    known = {m.name: m for m in (*family.metrics, *COSTS)}
+    measured = {name for row in done for name in row["numbers"]}
+    strips = [
+        strip(known.get(name, Metric(name, "", "neither")), {arm: values(arm, name) for arm in arms}, SELF)
+        for name in _named(texts, measured, family)[:MOST_STRIPS]
+    ]
+    x, y = family.trade_off
+    means = {arm: (statistic(values(arm, x)).mean, statistic(values(arm, y)).mean) for arm in arms}
+    failed = [f"{row['arm']}, seed {row['seed']}: {row['status']}" for row in rows if row["status"] != "done"]
+    drawn = trade_off(known[x], known[y], means, SELF) if x in known and y in known else None
+    return Measured(display(problem), tuple(s for s in strips if s), drawn, tuple(failed))
+
+
+def _named(texts: Sequence[str], measured: set[str], family: Family) -> list[str]:
+    """The metrics that the expectations speak of, in their order; the family's own when they name none."""
+    words = [word for text in texts for word in re.findall(r"\w+", text)]
+    found = list(dict.fromkeys(word for word in words if word in measured))
+    usual = [family.primary.metric, *([family.primary.constraint.metric] if family.primary.constraint else [])]
+    return found or [name for name in usual if name in measured]
+
+
+def _rows_of_claim(board: Board, cls: type[Method]) -> list[dict[str, Any]]:
+    """The rows behind a verdict that is only in the ledger, in the shape of `results/`."""
+    assert cls.claim is not None
+    labels = {arm: label_of(registry.make_method(ref)) for arm, ref in cls.claim.runs(cls.card.slug).items()}
+    found = [r for problem in cls.claim.problems for r in board.rows(problem=problem, family=cls.family, role="score")]
+    return [
+        {"problem": row.cell.problem, "seed": row.cell.seed, "arm": arm, "status": row.status, "numbers": row.numbers}
+        for row in newest(found)
+        for arm, label in labels.items()
+        if row.cell.label == label
+    ]
+
+
+# -- the ledger --------------------------------------------------------------------------------------------------------
+
+
+def _ledger(rows: Sequence[Row], family: Family) -> LedgerPart:
+    rows = sorted(rows, key=lambda r: r.created, reverse=True)
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in newest(rows):
+        groups.setdefault((row.cell.problem, row.cell.scale, row.cell.label), []).append(row)
+    known = {m.name: m for m in (*family.metrics, *COSTS)}
+    constraint = family.primary.constraint
+    names = [
+        family.primary.metric,
+        *([constraint.metric] if constraint else []),
+        *family.trade_off,
+        "seconds",
+        "passes",
+    ]
+    measured = {name for row in rows for name, value in row.numbers.items() if math.isfinite(value)}
+    columns = tuple(known[name] for name in dict.fromkeys(names) if name in measured and name in known)
+    lines = tuple(_ledger_line(key, group, columns) for key, group in groups.items())
+    headings = tuple(f"{m.name} {arrow(m)}".strip() for m in columns)
+    return LedgerPart(columns, headings, lines, tuple(rows[:MOST_ROWS]), len(rows))
+
+
+def _ledger_line(key: tuple[str, str, str], rows: Sequence[Row], columns: Sequence[Metric]) -> LedgerLine:
+    problem, scale, label = key
+    done = [row for row in rows if row.status == "done"]
+    failed = len(rows) - len(done)
+    return LedgerLine(
+        display(problem) + (f" ({scale})" if scale != "laptop" else ""),
+        label,
+        f"{len(done)}" + (f", {failed} without result" if failed else ""),
+        tuple(interval(statistic([r.numbers.get(m.name, math.nan) for r in done]), m.unit) for m in columns),
+        max(row.created for row in rows),
+    )
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def kind_of(hint: str) -> str:
+    """A type as people write it: `Union[float, Literal['auto']]` -> `float or 'auto'`."""
+    found = re.fullmatch(r"(?:\w+\.)*(Union|Optional|Literal)\[(.*)\]", hint)
+    if not found:
+        return hint
+    parts, depth = [""], 0
+    for letter in found[2]:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return " or ".join([*(kind_of(part.strip()) for part in parts), *(["None"] if found[1] == "Optional" else [])])
+
+
+def last_line(error: str) -> str:
+    """What a traceback came to, without the folders in it."""
+    lines = [line for line in error.strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+def _signed(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:+.3f}" if abs(value) >= 0.0005 or value == 0 else f"{value:+.1e}"
+
+
+def _default(value: Any) -> str:
+    return repr(value) if type(value).__repr__ is not object.__repr__ else type(value).__name__
+
+
+def _face(cls: type[Method]) -> str:
+    """The shortest package that exports the class."""
+    parts = cls.__module__.split(".")
+    for length in range(1, len(parts)):
+        package = ".".join(parts[:length])
+        module = sys.modules.get(package) or import_module(package)
+        if getattr(module, cls.__name__, None) is cls:
+            return package
+    return cls.__module__
