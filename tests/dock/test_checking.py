@@ -4,6 +4,7 @@ import json
 import os
 import textwrap
 import threading
+from pathlib import Path
 
 import numpy as np
 import parcels
@@ -216,7 +217,7 @@ def test_hostile_uploads_are_invalid(tmp_path, kind):
     assert (report.usable, report.reason) == (-1, kind)
     assert report.log
     assert sorted(p.name for p in tmp_path.iterdir()) == before
-    assert not os.path.exists("/tmp/didact-was-here")
+    assert not Path("/tmp/didact-was-here").exists()
 
 
 def test_a_missing_file_is_a_verdict_too(tmp_path):

@@ -342,8 +342,8 @@ model: {class_name: Model, kwargs: {}}
 stat_specifications:
   - {module_path: learnware.specification, class_name: RKMETableSpecification, file_name: stat.json, kwargs: {}}
 """
-    tags = {name: {"Type": "Class", "Values": [value]} for name, value in
-            {"Data": "Table", "Task": "Classification", "Library": "Scikit-learn", "License": "MIT"}.items()}  # fmt: skip
+    chosen = {"Data": "Table", "Task": "Classification", "Library": "Scikit-learn", "License": "MIT"}
+    tags = {name: {"Type": "Class", "Values": [value]} for name, value in chosen.items()}
     semantic = {
         **tags,
         "Scenario": {"Type": "Tag", "Values": ["Health"]},
@@ -403,4 +403,3 @@ def test_hidden_files_and_caches_stay_at_home(tmp_path):
     (home / "__init__.py").write_text("class Model: pass")
     package = open_package(parcels.package(tmp_path / "x.zip", home, class_name="Model", output_shape=(3,)))
     assert set(package.files) == {"__init__.py", "part/inner.py", "learnware.yaml", "semantic.json", "stat.json"}
-

@@ -73,7 +73,9 @@ def test_finetuning_goes_on_and_fitting_starts_anew(tmp_path):
     assert loss(learnware) != tuned
 
 
-@pytest.mark.parametrize("y", [np.full(40, 3), np.full(40, -1), np.zeros(39, int), np.zeros(40), np.zeros((40, 1), int)])
+@pytest.mark.parametrize(
+    "y", [np.full(40, 3), np.full(40, -1), np.zeros(39, int), np.zeros(40), np.zeros((40, 1), int)]
+)
 def test_labels_must_be_numbers_of_classes(tmp_path, y):
     learnware = load_package(parcels.package(tmp_path / "x.zip", parcels.mlp()))
     with pytest.raises(BadInput):
@@ -123,7 +125,13 @@ def test_a_network_larger_than_its_weights_is_never_built(tmp_path):
 
 @pytest.mark.parametrize(
     "weights",
-    [b"", b"x" * 100, (10**12).to_bytes(8, "little") + b"{}", save({"other": torch.zeros(2)}), b"\x02" + bytes(7) + b"[]"],
+    [
+        b"",
+        b"x" * 100,
+        (10**12).to_bytes(8, "little") + b"{}",
+        save({"other": torch.zeros(2)}),
+        b"\x02" + bytes(7) + b"[]",
+    ],
 )
 def test_weights_that_do_not_fit(tmp_path, weights):
     assert refusal(network(tmp_path, weights)) == "bad-weights"

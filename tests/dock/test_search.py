@@ -165,11 +165,12 @@ def test_a_mixture_no_better_than_the_best_single_is_left_out(three):
 def test_a_mixture_must_score_another_percent():
     def found(distance):
         mixture = ["a", "b"], np.array([0.5, 0.5]), distance
-        return scored(["a", "b"], np.array([0.02, 0.3]), mixture, "statistical")
+        return scored(["a", "b"], np.array([0.03, 0.3]), mixture, "statistical")
 
-    assert found(0.0150).mixture == Mixture(("a", "b"), (0.5, 0.5), pytest.approx(0.9871, abs=1e-4), 0.0150)
-    assert found(0.0150).single[0].score == pytest.approx(0.9698, abs=1e-3)
-    assert found(0.0199).mixture is None  # .9703 beside the single's .9700
+    room = 0.3 - 0.1 * (0.03 + 0.3 + 0.015) / 3  # max - eps
+    assert found(0.015).mixture == Mixture(("a", "b"), (0.5, 0.5), pytest.approx(0.285 / room), 0.015)
+    assert found(0.015).single[0].score == pytest.approx(0.27 / room)
+    assert found(0.0299).mixture is None  # .9379 beside the single's .9375
 
 
 def test_mixtures_are_sought_among_the_25_nearest():

@@ -1,4 +1,4 @@
-"""Trees inside scikit-learn estimators: the library walks them without bounds checks, so each is followed here first."""
+"""Trees inside scikit-learn estimators. The library walks them without bounds checks: each is followed here first."""
 
 from __future__ import annotations
 

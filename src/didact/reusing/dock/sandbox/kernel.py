@@ -158,7 +158,8 @@ def _restrict(target: str, attributes: int, recursive: bool = True) -> None:
 
 #: machine -> its audit number, socket(), and calls that are refused: ptrace, mount, umount2, pivot_root, chroot,
 #: unshare, setns, keyctl, add_key, request_key, bpf, perf_event_open, userfaultfd, io_uring_setup, process_vm_readv
-#: and _writev, kexec_load, init_module, finit_module, delete_module, open_by_handle_at, mount_setattr, move_mount, fsopen
+#: and _writev, kexec_load, init_module, finit_module, delete_module, open_by_handle_at, mount_setattr, move_mount,
+#: fsopen
 _CALLS: dict[str, tuple[int, int, tuple[int, ...]]] = {
     "x86_64": (0xC000003E, 41, (101, 165, 166, 155, 161, 272, 308, 250, 248, 249, 321, 298, 323, 425, 310, 311, 246,
                                 175, 313, 176, 304, 442, 429, 430)),

@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import time
@@ -55,6 +56,8 @@ def _watch(plan: dict[str, Any]) -> None:
             os.waitpid(keeper, 0)
             break
     _end_descendants()
+    if plan["scratch"]:  # here, because the server that made it may be no more
+        shutil.rmtree(plan["scratch"], ignore_errors=True)
     _report(plan, why=why)
 
 
@@ -129,6 +132,7 @@ def _work(plan: dict[str, Any], package: int | None) -> None:
     os.closerange(64, 4096)
     _limit(plan)
     kernel.filter_system_calls()
+    kernel.die_with_parent()
     home = str(Path.cwd())
     environment = {**plan["environment"], "HOME": home, "TMPDIR": home}
     os.execve(plan["python"], [plan["python"], "-I", "-B", "-c", plan["worker"]], environment)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from didact.reusing.dock.sandbox import kernel
 
-PACKAGE = "/package.zip"
+PACKAGE, SCRATCH = "/package.zip", "/scratch"
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _OLD = "/.outside"
@@ -19,7 +19,7 @@ def build(libraries: list[str], package: str | None, scratch_bytes: int, owner: 
 
     Args:
         libraries: folders with Python and its packages, shown read-only where they are.
-        scratch_bytes: size of /tmp, which is in memory and belongs to `owner`.
+        scratch_bytes: size of the scratch folder, which is in memory and belongs to `owner`.
     """
     kernel.make_mounts_private()
     kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.NO_SETUID | kernel.NO_DEVICES, "mode=0755,size=16m")
@@ -31,10 +31,12 @@ def build(libraries: list[str], package: str | None, scratch_bytes: int, owner: 
     for name in _DEVICES:
         _file(f"/dev/{name}")
         kernel.bind(f"{_OLD}/dev/{name}", f"/dev/{name}", read_only=False)
-    _file("/etc/passwd").write_text(f"nobody:x:{owner}:{owner}:nobody:/tmp:/bin/false\n")
-    Path("/tmp").mkdir()
+    _file("/etc/passwd").write_text(f"nobody:x:{owner}:{owner}:nobody:{SCRATCH}:/bin/false\n")
+    Path(SCRATCH).mkdir()
     options = f"mode=0700,size={scratch_bytes},nr_inodes=20000,uid={owner},gid={owner}"
-    kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.NO_SETUID | kernel.NO_DEVICES, options)
+    kernel.mount("tmpfs", SCRATCH, "tmpfs", kernel.NO_SETUID | kernel.NO_DEVICES, options)
+    if not Path("/tmp").exists():  # libraries may be installed below it
+        Path("/tmp").symlink_to(SCRATCH)
     opened = None
     if package:
         _file(PACKAGE)
@@ -44,7 +46,7 @@ def build(libraries: list[str], package: str | None, scratch_bytes: int, owner: 
     kernel.unmount(_OLD)
     Path(_OLD).rmdir()
     kernel.remount_read_only("/")
-    os.chdir("/tmp")
+    os.chdir(SCRATCH)
     return opened
 
 

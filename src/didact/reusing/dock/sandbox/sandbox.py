@@ -120,7 +120,9 @@ class Sandbox:
         python = environment_of(package, self.environments) if self.environments else Path(sys.executable)
         model = package.manifest.model
         whole = model.runtime == "torch" and model.architecture not in _PLAIN
-        session = self._start(strength, python, str(package.path.resolve()), whole=whole)
+        # Code is unpacked into the scratch folder: that much room is not the model's to use, but the package's.
+        unpacked = sum(package.files.values()) if package.tier == "code" else 0
+        session = self._start(strength, python, str(package.path.resolve()), whole=whole, unpacked=unpacked)
         try:
             wanted = (*_PRELOAD[package.manifest.runtime], *_LIBRARIES.get(package.semantic.library, ()))
             preload = [name for name in wanted if find_spec(name.partition(".")[0])]
@@ -130,7 +132,9 @@ class Sandbox:
             raise
         return session
 
-    def _start(self, strength: Isolation, python: Path, package: str | None, *, whole: bool) -> Session:
+    def _start(
+        self, strength: Isolation, python: Path, package: str | None, *, whole: bool, unpacked: int = 0
+    ) -> Session:
         limits = self.limits
         unprivileged = strength == "namespaces" or (strength == "limits" and _drops())
         plan = {
@@ -142,7 +146,7 @@ class Sandbox:
             "worker": _program("didact.reusing.dock.sandbox.worker", stubs=() if whole else ("didact.reusing",)),
             "environment": _environment(),
             "cpu": limits.cpu,
-            "files": limits.files,
+            "files": limits.files + unpacked,
             "processes": limits.processes,
             "resident": limits.memory + 2**30,
         }

@@ -23,6 +23,7 @@ from didact.reusing.dock.sandbox.failures import REASONS, NoSandbox, SandboxFail
 from didact.reusing.dock.sandbox.frames import HEAD, Arrays, pack, unpack
 
 _CHUNK = 1 << 16
+_PIECES = 64  # read at once from what a worker writes
 _LAST_WORDS = 2.0  # seconds for the report on a worker that ended
 _PATIENCE = 10.0  # seconds for the watcher to end what it started, before it is ended itself
 
@@ -179,8 +180,9 @@ class Session:
         return piece is not None
 
     def _drain(self) -> None:
-        while self._open and self._keep_log():
-            pass
+        for _ in range(_PIECES):  # and no more: a model may write faster than this reads
+            if not (self._open and self._keep_log()):
+                break
 
     def _post_mortem(self) -> SandboxFailure:
         """Why there is no worker any more, from what its keeper and its watcher say."""
