@@ -6,8 +6,9 @@ mergekit pins other versions of what didact uses, so it lives in an environment 
 python -m venv VENV && VENV/bin/pip install mergekit
 
 Both run as processes of their own on three checkpoints of a small Llama architecture in shards of 32 MB. With nothing
-dropped the two must agree to rounding. With drops they agree in expectation only: mergekit scales each sparse tensor
-so that its L1 norm is the dense one's, which is 1 / (1 - rate) up to chance; the table shows how far that is from it.
+dropped the two must agree to rounding, but for the few positions where the models' deltas cancel exactly: TIES then
+takes the sign of most positions, mergekit plus. With drops they agree in expectation only: mergekit scales each sparse
+tensor so that its L1 norm is the dense one's, which is 1 / (1 - rate) up to chance; the table shows how far it is off.
 Time and peak memory are of whole processes, interpreter and imports included; the last columns take off what the
 same command needs for a checkpoint of a few kilobytes.
 """
@@ -18,6 +19,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -97,25 +99,35 @@ def theirs(command: str, folders: list[Path], out: Path, merge: str, rate: float
 
 
 def run(command: list[str]) -> tuple[float, int]:
-    """Wall seconds and peak memory in bytes of a process."""
+    """Wall seconds and peak memory in bytes of a process (read from /proc as it runs: Linux only)."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    start = time.perf_counter()
-    actions = [(os.POSIX_SPAWN_DUP2, quiet, 1)]
-    process = os.posix_spawn(command[0], command, environment, file_actions=actions)
-    _, status, usage = os.wait4(process, 0)
-    seconds = time.perf_counter() - start
-    os.close(quiet)
-    if status:
-        raise SystemExit(f"{command[0]} ended with status {os.waitstatus_to_exitcode(status)}")
-    return seconds, usage.ru_maxrss * 1024
+    start, peak = time.perf_counter(), 0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while process.poll() is None:
+            peak = max(peak, high_water(process.pid))
+            time.sleep(0.005)
+        seconds = time.perf_counter() - start
+        if process.returncode:
+            raise SystemExit(
+                f"{command[0]} failed:\n{process.stderr.read().decode()[-2000:] if process.stderr else ''}"
+            )
+    return seconds, peak
+
+
+def high_water(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has just ended
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 # -- what is compared --------------------------------------------------------------------------------------------------
 
 
 def agreement(command: str, folders: list[Path], root: Path) -> None:
-    print("merge            rate   largest difference   kept: ours  mergekit   mean|delta|: ours  mergekit   true")
+    print("merge            rate   largest difference   differing   kept: ours  mergekit   mean|delta|: ours  mergekit"
+          "   true")  # fmt: skip
     for merge in ("task-arithmetic", "ties"):
         for rate in (0.0, 0.5, 0.9):
             mine, other = root / "mine", root / "other"
@@ -128,11 +140,13 @@ def agreement(command: str, folders: list[Path], root: Path) -> None:
 def show(merge: str, rate: float, folders: list[Path], mine: Path, other: Path) -> None:
     base, one, two, a, b = (Checkpoint(f) for f in (*folders, mine, other))
     gap = max(float((a[n] - b[n]).abs().max()) for n in base)
+    size = sum(base[n].numel() for n in base)
+    apart = sum(int(((a[n] - b[n]).abs() > 1e-6).sum()) for n in base) / size
     kept = [share(base, made) for made in (a, b)]
     dense = total(base, one, two) if merge == "task-arithmetic" else float("nan")
     sums = [signed(base, made, (one, two)) for made in (a, b)]
-    print(f"{merge:<16} {rate:4}   {gap:18.2e}   {kept[0]:10.4f}  {kept[1]:8.4f}   {sums[0]:17.4e}  {sums[1]:8.4e}  "
-          f"{dense:8.4e}")  # fmt: skip
+    print(f"{merge:<16} {rate:4}   {gap:18.2e}   {apart:9.1e}   {kept[0]:10.4f}  {kept[1]:8.4f}   "
+          f"{sums[0]:17.4e}  {sums[1]:8.4e}  {dense:8.4e}")  # fmt: skip
 
 
 def share(base: Checkpoint, made: Checkpoint) -> float:

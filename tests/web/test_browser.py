@@ -61,7 +61,7 @@ def page(request: pytest.FixtureRequest, chromium, place) -> Iterator[object]:
     context = chromium.new_context(viewport=request.param, color_scheme=scheme, base_url=place[0])
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(20_000)
     broken: list[str] = []
     page.on("pageerror", lambda error: broken.append(str(error)))
     page.on(
@@ -147,7 +147,7 @@ def test_submit_watch_the_check_and_reuse_the_snippet(page, place, tmp_path):
     sign_in(page)
     page.goto("/submit")
     fits(page, "submit")
-    page.get_by_label("Package").set_input_files(path)
+    page.get_by_label("Package", exact=True).set_input_files(path)
     page.get_by_role("button", name="Submit").click()
     page.get_by_role("heading", name=name).wait_for()
     assert dock.info(page.url.rsplit("/", 1)[1], dock.accounts.find("ann")).size == path.stat().st_size
@@ -235,7 +235,7 @@ def test_an_upload_shows_how_far_it_is_and_goes_on_after_a_break(page, place, tm
 
     page.route("**/v1/uploads/*", interrupt)
     page.goto("/submit")
-    page.get_by_label("Package").set_input_files(big)
+    page.get_by_label("Package", exact=True).set_input_files(big)
     page.evaluate(
         "window.seen = []; new MutationObserver(() => seen.push(document.getElementById('progress-label').textContent))"
         ".observe(document.getElementById('progress-label'), {childList: true})"
@@ -258,7 +258,7 @@ def test_without_javascript_everything_is_there(chromium, place, tmp_path):
     page = context.new_page()
     sign_in(page)
     page.goto("/submit")
-    page.get_by_label("Package").set_input_files(package(tmp_path, "no scripts"))
+    page.get_by_label("Package", exact=True).set_input_files(package(tmp_path, "no scripts"))
     page.get_by_role("button", name="Submit").click()
     page.get_by_role("heading", name="no scripts").wait_for()
     page.goto("/")

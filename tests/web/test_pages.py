@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import zipfile
 from html import unescape
 from pathlib import Path
@@ -598,3 +600,11 @@ def test_users_cannot_do_what_admins_do(served, ann):
     assert ann.form("/", f"/admin/users/{bob.id}/role", role="admin").status_code == 403
     assert ann.form("/", f"/admin/users/{bob.id}/delete").status_code == 403
     assert not served.dock.accounts.user(bob.id).is_admin
+
+
+def test_the_server_starts_without_the_heavy_libraries():
+    code = (
+        "import sys, didact.web.app; print([m for m in ('torch', 'pandas', 'sklearn', 'django') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -9,8 +9,10 @@ from didact.reusing import dare as dare
 from didact.reusing import hub as hub
 from didact.reusing import learngene_pool as learngene_pool
 from didact.reusing import learnware_dock as learnware_dock
+from didact.reusing import stationary_representations as stationary_representations
 from didact.reusing import tleg as tleg
 from didact.reusing import tmi as tmi
+from didact.reusing import zett as zett
 from didact.reusing.learngene_pool import SIZE_METRICS
 from didact.reusing.scoring import METRICS, PRIMARY, TUNING
 from didact.reusing.tleg import DEPTH_METRICS

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
 
 from didact import __version__
@@ -49,6 +50,7 @@ def create_app(
     app.state.ledger_url = ledger_url
     app.state.mail = mail
     app.state.error_page = pages.error_page
+    app.state.search_limit = CapacityLimiter(settings.searches_at_once)
     app.state.request_limit = RateLimit(settings.requests_per_minute, settings.burst)
     app.state.sign_in_limit = RateLimit(settings.sign_ins_per_minute, settings.sign_in_burst)
 

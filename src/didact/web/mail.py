@@ -56,7 +56,7 @@ class MailSettings(BaseModel):
         if "host" not in given:
             return None
         try:
-            settings = cls(**given)  # type: ignore[arg-type]
+            settings = cls(**given)
         except ValidationError as error:
             wrong = "; ".join(f"{PREFIX}{str(p['loc'][0]).upper()}: {p['msg']}" for p in error.errors())
             raise BadInput(

@@ -57,7 +57,7 @@ def templates() -> jinja2.Environment:
         "day": day,
         "inline": inline,
         "query": with_query,
-        "share": lambda value: f"{100 * value:.0f} %",
+        "share": lambda value: f"{100 * value:.0f}\u00a0%",
         "size": lambda value: amount(float(value), "B"),
         "shape": lambda shape: " × ".join(map(str, shape)) or "one value",
     }

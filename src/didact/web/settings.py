@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pydantic import BaseModel, ConfigDict, Field
 
 MEGABYTE = 2**20
@@ -17,6 +19,7 @@ class WebSettings(BaseModel):
     burst: int = Field(default=200, ge=1)  #: requests that may come at once before that rate holds
     sign_ins_per_minute: float = Field(default=10.0, gt=0)  #: attempts to sign in or register, for each address
     sign_in_burst: int = Field(default=10, ge=1)  #: attempts that may come at once before that rate holds
+    searches_at_once: int = Field(default=os.cpu_count() or 1, ge=1)  #: statistical searches; the rest wait
     max_body: int = Field(default=1 * MEGABYTE, ge=1024)  #: bytes of an ordinary request
     max_search: int = Field(default=16 * MEGABYTE, ge=1024)  #: bytes of a search (a specification is its largest part)
     max_chunk: int = Field(default=16 * MEGABYTE, ge=1024)  #: bytes of one piece of an upload

@@ -274,6 +274,22 @@ def delete(
 
 
 @app.command()
+def demo(
+    folder: Annotated[Path | None, typer.Option("--folder", help="Default: a scratch folder.")] = None,
+    models: Annotated[int, typer.Option("--models", min=1, max=20, help="How many learnwares are submitted.")] = 20,
+    how: Annotated[str, typer.Option("--how", help="As for reuse.")] = "auto",
+    labelled: Annotated[bool, typer.Option("--labelled/--unlabelled", help="Whether the user has labels.")] = True,
+    stay: Annotated[bool, typer.Option("--stay", help="Keep serving, for a look with a browser.")] = False,
+    seed: Seed = 0,
+    json_: Json = False,
+) -> None:
+    """A dock in a minute or two: serve, submit a hub's models, search and reuse as a user."""
+    from didact.cli.dock.serve import run_demo
+
+    raise typer.Exit(run_demo(folder, models, how, labelled, stay, seed, json_))
+
+
+@app.command()
 def digest(
     folder: Folder = Path("dock"),
     db: Database = None,

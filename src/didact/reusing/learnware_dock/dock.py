@@ -54,9 +54,10 @@ class LearnwareDock(DockReuser):
 
     Use it when models by others are at hand that carry specifications, and one's own data must not leave. A reduced
     kernel mean embedding of the unlabelled data is compared with those of the models; the nearest one, or the mixture
-    that is nearest, is identified. `how` says what is made of it: "auto" is the average of the mixture, or feature
-    augmentation where cross-validation on the user's labels finds it better, and feature alignment when no model takes
-    inputs like the data. Records need a `specification`; inputs (n, ...) as the models take them, outputs (n, classes)
+    that is nearest, is identified. `how` says what is made of it: "auto" is the average of the mixture (the job
+    selector when no two of its models know a class in common), or feature augmentation where cross-validation on the
+    user's labels finds it better, and feature alignment when no model takes inputs like the data. Records need a
+    `specification`; inputs (n, ...) as the models take them, outputs (n, classes)
     or (n, targets). The models are frozen. The same over a dock in a folder or on a server: `LocalDock.reuse` and
     `DockClient.reuse`.
 
@@ -126,17 +127,23 @@ class LearnwareDock(DockReuser):
     def combine(self, case: Case, found: Found) -> ReuseResult:
         if self.how in REUSERS:
             return self.reuser(self.how).combine(case, found)
-        averaged = self.reuser("averaging").combine(case, found)
+        unlabelled = self.reuser("averaging" if _overlap(found) else "job-selector").combine(case, found)
         if case.targets is None:
-            return averaged
-        assert averaged.predictor is not None
-        as_they_are = quality(averaged.predictor.predict(case.labelled), case)
+            return unlabelled
+        assert unlabelled.predictor is not None
+        as_they_are = quality(unlabelled.predictor.predict(case.labelled), case)
         with_labels = cross_validated([Source.of(r) for r in found.chosen], case, found.specification.encoder)
-        note(averaging_on_labels=as_they_are, augmentation_on_labels=with_labels)
+        note(unlabelled_reuse_on_labels=as_they_are, augmentation_on_labels=with_labels)
         if with_labels <= as_they_are:
-            return averaged
+            return unlabelled
         return self.reuser("feature-augmentation").combine(case, found)
 
     def reuser(self, name: str) -> DockReuser:
         """One of the reusers, with this dock's way to identify."""
         return REUSERS[name](identify=self.identify, gamma=self.gamma)
+
+
+def _overlap(found: Found) -> bool:
+    """Whether averaging has anything to average: models without a common class know nothing of each other's."""
+    known = [name for record in found.chosen for name in record.classes]
+    return len(found.chosen) == 1 or not known or len(set(known)) < len(known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,14 @@ class Linear:
             return cls(blank, np.zeros(1), middle, there, classes)
         folds = min(FOLDS, int(counts.min()))
         if folds >= 2:
-            model = LogisticRegressionCV(
-                Cs=10, cv=folds, max_iter=3000, random_state=seed, l1_ratios=(0.0,), use_legacy_attributes=False
-            )
+            model = LogisticRegressionCV(Cs=10, cv=folds, scoring="accuracy", max_iter=3000, random_state=seed)
         else:
             model = LogisticRegression(max_iter=3000, random_state=seed)
-        model.fit(x, labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # of attributes that later versions rename, and we do not use
+            model.fit(x, labels)
         weights, offset = model.coef_.T, model.intercept_
         if len(there) == 2:  # one column for two classes: of the second against the first
             weights = np.concatenate([np.zeros_like(weights), weights], axis=1)

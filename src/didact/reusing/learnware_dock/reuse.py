@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
 from didact.core.errors import BadInput, NotApplicable
@@ -20,6 +19,7 @@ from didact.reusing.learnware_dock.feature_alignment import DockFeatureAlignment
 from didact.reusing.learnware_dock.identification import HOWS, SEARCHES, Found
 from didact.reusing.learnware_dock.reuser import DockReuser, reranked
 from didact.reusing.learnware_dock.sources import opened
+from didact.reusing.learnware_dock.user_case import case_from, inputs_from
 from didact.reusing.request import ModelRecord, Request, Task
 from didact.reusing.result import ReuseResult
 
@@ -39,7 +39,7 @@ def reuse_from(
     kind: str | None = None,
     query: SemanticQuery | Mapping[str, Any] | None = None,
     encoder: Any = None,
-    identify: str = "mixture",
+    identify: str | None = None,
     limit: int = 20,
     seed: int = 0,
 ) -> ReuseResult:
@@ -57,7 +57,8 @@ def reuse_from(
         kind: "Table", "Image" or "Text". Left out: strings are Text, rows of numbers Table, all else Image.
         query: what is asked for in words besides, such as `{"scenario": ["Health"]}`.
         encoder: what makes vectors of images or texts; the dock's learnwares must be specified with the same.
-        identify: "single", "mixture" or "auto"; or the slug of a method that ranks by labels, such as "tmi".
+        identify: "single", "mixture" or "auto"; or the slug of a method that ranks by labels, such as "tmi". Left out,
+            what the reuser prefers.
         limit: learnwares to look at.
 
     Errors: NotApplicable when nothing in the dock fits; BadInput for a reuser that does not exist or labels that do
@@ -65,7 +66,7 @@ def reuse_from(
 
     Cost: one search, and the download of the learnwares that are used (of all found, for ensemble pruning and rankers).
     """
-    inputs = _inputs(data)
+    inputs = inputs_from(data)
     reuser = how if isinstance(how, DockReuser) else _reuser(how, identify)
     sent = _bytes_sent(dock)
     asked = dock.specify(inputs, kind or kind_of(inputs), encoder=encoder, seed=seed)
@@ -77,7 +78,7 @@ def reuse_from(
                 "The dock holds no learnware that can be compared with the data. Ask for less in words."
             )
         reuser, found = _foreign(dock, inputs, asked, query, limit)
-    case = _case(inputs, labelled, classes, found, seed)
+    case = case_from(inputs, labelled, classes, found, seed)
     if isinstance(reuser, DockFeatureAlignment):
         found = reuser.find(case, found.records)
     else:
@@ -89,12 +90,13 @@ def reuse_from(
     return _with_cost(answer, bytes_sent=left)
 
 
-def _reuser(how: str, identify: str) -> DockReuser:
+def _reuser(how: str, identify: str | None) -> DockReuser:
+    settings = {} if identify is None else {"identify": identify}
     if how == "auto":
-        return LearnwareDock(identify=identify)
+        return LearnwareDock(**settings)
     if how not in REUSERS:
         raise BadInput(f"how is auto, {', '.join(REUSERS)} or a reuser; {how!r} was given.")
-    return REUSERS[how](identify=identify)
+    return REUSERS[how](**settings)
 
 
 def _search(
@@ -192,43 +194,6 @@ def _classes_of(info: LearnwareInfo) -> tuple[str, ...]:
     return semantic.classes if semantic.task == "Classification" and named else ()
 
 
-def _case(inputs: Any, labelled: Any, classes: Sequence[str] | None, found: Found, seed: int) -> Case:
-    """The user's case; classes that were not given are the labels' names, or what the learnwares in use know."""
-    regression = getattr(found.records[0].semantic, "task", "") == "Regression"
-    if regression:
-        few = None if labelled is None else _inputs(labelled[0])
-        numbers = None if labelled is None else np.asarray(labelled[1], dtype=np.float64)
-        return Case(inputs, (), few, numbers, True, seed)
-    names = tuple(classes or ())
-    if labelled is None:
-        return Case(inputs, names or _known(found), seed=seed)
-    labels = np.asarray(labelled[1])
-    if not names:
-        names = tuple(sorted(set(labels.tolist()))) if labels.dtype.kind in "US" else _known(found)
-    return Case(inputs, names, _inputs(labelled[0]), _places(labels, names), seed=seed)
-
-
-def _known(found: Found) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name for record in found.chosen for name in record.classes))
-    if not names:
-        raise BadInput("The learnwares found do not say what their outputs mean: pass classes=, the names in order.")
-    return names
-
-
-def _places(labels: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.int64]:
-    """Labels as places in the names, whether they came as names or as places."""
-    if labels.ndim != 1:
-        raise BadInput(f"Labels are one for each sample, but an array of shape {labels.shape} was given.")
-    if labels.dtype.kind in "US":
-        unknown = sorted(set(labels.tolist()) - set(names))
-        if unknown:
-            raise BadInput(f"The labels must be among {', '.join(names)}; {', '.join(unknown[:5])} came too.")
-        return np.array([names.index(label) for label in labels.tolist()], dtype=np.int64)
-    if labels.dtype.kind not in "iu" or labels.min(initial=0) < 0 or labels.max(initial=0) >= len(names):
-        raise BadInput(f"Labels are names of classes or whole numbers from 0 to {len(names) - 1}, their places.")
-    return labels.astype(np.int64)
-
-
 def _useful(found: Found, case: Case) -> Found:
     """Without the learnwares that know none of the user's classes."""
     records = tuple(r for r in found.records if not r.classes or set(r.classes) & set(case.classes))
@@ -258,22 +223,6 @@ def _as_network(record: ModelRecord) -> ModelRecord:
         return getattr(found, "module", None) or found
 
     return replace(record, load=load)
-
-
-def _inputs(data: Any) -> Any:
-    if isinstance(data, torch.Tensor):
-        return data.detach().cpu().numpy()
-    if isinstance(data, (list, tuple)) and data and isinstance(data[0], str):
-        return list(data)
-    array = np.asarray(data)
-    if array.dtype.kind in "US":
-        return array.tolist()
-    if array.dtype.kind not in "iufb" or array.ndim < 2:
-        raise BadInput(
-            f"Data are (n, columns) numbers, (n, ...) images or n texts; an array of {array.dtype} with the shape "
-            f"{array.shape} was given."
-        )
-    return array
 
 
 def _aligns(reuser: DockReuser) -> bool:

@@ -33,7 +33,9 @@ class DockReuser(Reuser):
     def apply(self, request: Request) -> ReuseResult:
         case = Case.of(request)
         found = self.find(case, request.need_models())
-        return self.combine(case, found if self.identify in HOWS else reranked(found, self.identify, request))
+        if self.identify not in HOWS:
+            found = reranked(found, self.identify, replace(request, models=found.records))
+        return self.combine(case, found)
 
     def find(self, case: Case, records: Sequence[ModelRecord]) -> Found:
         """Identification among the records of a hub."""
@@ -50,11 +52,14 @@ class DockReuser(Reuser):
 
 
 def reranked(found: Found, ranker: str, request: Request) -> Found:
-    """What was found in the order of another method of the family, which may look at the user's labels."""
+    """What was found in the order of another method of the family, which may look at the user's labels.
+
+    `request` is the user's, with the models that were found.
+    """
     method = make_method(ranker)
     if not isinstance(method, Reuser):
         raise BadInput(f"identify is one of {', '.join(HOWS)} or a reuse method that ranks; {ranker!r} was given.")
-    ranking = method.solve(replace(request, models=found.records)).ranking
+    ranking = method.solve(request).ranking
     if not ranking:
         raise BadInput(f"{ranker} ranks no models, so it cannot identify. Use a method that does, such as tmi.")
     order = sorted(found.records, key=lambda r: (-ranking.get(r.id, -math.inf), r.id))

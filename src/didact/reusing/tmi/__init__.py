@@ -1,8 +1,8 @@
 """Transferability: which model of a hub is worth fine-tuning on a labelled target set, without fine-tuning any.
 
 `TMI` and its rivals are methods of their own. Each is a function of features (or of a model's probabilities) and
-labels, ranks models or layers with `rank`, and answers a `reuse` request with a ranking, which is all that a learnware
-dock needs to reorder its hits on the user's side.
+labels, ranks models or layers with `rank`, answers a `reuse` request with a ranking, and gives the hits of a learnware
+dock another order on the user's side with `reorder`.
 """
 
 from didact.reusing.tmi.method import TMI as TMI

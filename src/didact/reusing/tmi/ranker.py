@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from didact.core.objective import Batch, Classification, Objective
 from didact.reusing.baselines import provenance, sample_shape
 from didact.reusing.features import Layer, read, targets
 from didact.reusing.problem import Reuser
-from didact.reusing.request import ModelRecord, Request, as_records, same_shape
+from didact.reusing.request import ModelRecord, Request, Task, as_records, same_shape
 from didact.reusing.result import ReuseResult
 
 Floats = NDArray[np.float64]
@@ -37,6 +37,22 @@ class Ranker(Reuser):
             cost={"training_steps": 0, "evaluations": len(records), "bytes_sent": 0},
             provenance=provenance(records),
         )
+
+    def reorder(
+        self, models: Iterable[ModelRecord], task: Task, seed: int = 0
+    ) -> Callable[[Sequence[str]], Mapping[str, float]]:
+        """For the `reorder` of a learnware dock's search: ids found -> their scores, computed where the labels are.
+
+        Only the models found are loaded. Ids that are not among `models` and models of another input get no score.
+        """
+        known = {record.id: record for record in models}
+
+        def scores(ids: Sequence[str]) -> Mapping[str, float]:
+            found = [known[id] for id in ids if id in known]
+            shape = sample_shape(Request(tuple(found), task))
+            return self.reuse(found, task, seed=seed).ranking if same_shape(found, shape) else {}
+
+        return scores
 
     @abstractmethod
     def ranked(self, records: Sequence[ModelRecord], request: Request) -> dict[str, float]:

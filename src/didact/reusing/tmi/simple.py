@@ -80,5 +80,5 @@ class RandomRanking(Ranker):
     card = Card("random-ranking", "A random ranking", kind="baseline", needs=("models",), part_of="tmi")
 
     def ranked(self, records: Sequence[ModelRecord], request: Request) -> dict[str, float]:
-        order = np.random.default_rng(request.seed).permutation(len(records))
+        order = np.random.default_rng((request.seed, 1)).permutation(len(records))
         return {r.id: float(place) for r, place in zip(records, order, strict=True)}

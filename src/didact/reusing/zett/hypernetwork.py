@@ -88,7 +88,7 @@ class Hypernetwork(nn.Module):
         forms = forms.to(source.device)
         lengths = (forms != NOTHING).sum(1).clamp(min=1)
         order, states = [], []
-        for length in lengths.unique().tolist():
+        for length in sorted(set(lengths.tolist())):
             rows = torch.nonzero(lengths == length).flatten()
             ids = forms[rows, :length].clamp(min=0)
             x = self.project(self.scale_in(source[ids])) + self.positions[:length]

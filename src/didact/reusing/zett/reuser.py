@@ -39,8 +39,7 @@ class TokenizerReuser(Reuser):
 
     continue_steps: NonNegativeInt = 0  #: steps of ordinary training with the new tokenizer afterwards
     continue_lr: PositiveFloat = 1e-4  #: their learning rate
-    #: share of the base's change in continued training that a fine-tuned variant gets (its body; 0 to 0.7)
-    body_shift: NonNegativeFloat = 0.5
+    body_shift: NonNegativeFloat = 0.5  #: share of what that changed in the base's body, for a fine-tuned variant
 
     @abstractmethod
     def embedder(self, source: Source, request: Request) -> Embedder:

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from didact.core.errors import BadInput
 from didact.reusing.zett.bytelevel import BYTES, LETTERS
+
+Ints = NDArray[np.int64]
 
 LONGEST = 15  #: letters of a substring, each a byte
 LOG_NOISE = (float(np.log(1e-5)), 4.0)  #: mean and standard deviation of the log of the noise
@@ -43,10 +46,11 @@ class TokenizerSampler:
 
     def __init__(self, queue: int = 2048) -> None:
         self.queue = queue
-        self._texts: deque[Counter[int]] = deque()
-        self._pieces: dict[str, int] = {}
+        self._texts: deque[tuple[Ints, Ints]] = deque()  # numbers of a text's substrings, and their weights
+        self._numbers: dict[str, int] = {}
         self._names: list[str] = []
         self._weights = np.zeros(1024)  # length times count, by number of the substring
+        self._lengths = np.zeros(1024, dtype=np.int64)
         self._split = bytes_pre_tokenizer()
 
     def push(self, texts: Sequence[str]) -> None:
@@ -54,9 +58,9 @@ class TokenizerSampler:
         for text in texts:
             found = self._count(text)
             self._texts.append(found)
-            self._add(found, 1)
+            np.add.at(self._weights, *found)
             if len(self._texts) > self.queue:
-                self._add(self._texts.popleft(), -1)
+                np.subtract.at(self._weights, *self._texts.popleft())
 
     def scores(self) -> dict[str, float]:
         """Substring of at least two letters -> its share of all lengths times counts (bytes take part in the sum)."""
@@ -77,38 +81,36 @@ class TokenizerSampler:
         if not there.any():
             raise BadInput("No text has been given to draw a tokenizer from. Give texts that are not empty.")
         shares = weights[there] / weights[there].sum()
-        lengths = np.fromiter((len(self._names[i]) for i in np.flatnonzero(there)), dtype=np.int64)
         z = float(np.exp(rng.normal(*LOG_NOISE)))
         scores = shares + rng.normal(0.0, 1.0, len(shares)) * z
-        scores[lengths < 2] = -1.0  # bytes are in anyway
-        best = np.argsort(-scores, kind="stable")[: size - 256]
         places = np.flatnonzero(there)
+        scores[self._lengths[places] < 2] = -1.0  # bytes are in anyway
+        best = np.argsort(-scores, kind="stable")[: size - 256]
         lowest = float(np.log(shares.min()))
         chosen = [(self._names[places[i]], float(np.log(scores[i]))) for i in best if scores[i] > 0]
         return [*((letter, lowest) for letter in LETTERS), *chosen]
 
-    def _count(self, text: str) -> Counter[int]:
-        """Number of the substring -> its length times its count in the text."""
+    def _count(self, text: str) -> tuple[Ints, Ints]:
+        """Numbers of the text's substrings, and the length times the count of each."""
         found: Counter[int] = Counter()
         for word, times in Counter(w for w, _ in self._split.pre_tokenize_str(text)).items():
             for piece in substrings(word):
-                number = self._pieces.get(piece)
-                if number is None:
-                    number = self._pieces[piece] = len(self._names)
-                    self._names.append(piece)
-                found[number] += times * len(piece)
-        return found
+                found[self._number(piece)] += times * len(piece)
+        return np.fromiter(found, dtype=np.int64), np.fromiter(found.values(), dtype=np.int64)
 
-    def _add(self, found: Counter[int], sign: int) -> None:
-        if len(self._names) > len(self._weights):
-            self._weights = np.concatenate([self._weights, np.zeros(len(self._names))])
-        if found:
-            np.add.at(
-                self._weights, np.fromiter(found, dtype=np.int64), sign * np.fromiter(found.values(), dtype=float)
-            )
+    def _number(self, piece: str) -> int:
+        number = self._numbers.get(piece)
+        if number is None:
+            number = self._numbers[piece] = len(self._names)
+            self._names.append(piece)
+            if number >= len(self._weights):
+                self._weights = np.concatenate([self._weights, np.zeros_like(self._weights)])
+                self._lengths = np.concatenate([self._lengths, np.zeros_like(self._lengths)])
+            self._lengths[number] = len(piece)
+        return number
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def substrings(word: str) -> tuple[str, ...]:
     """All substrings of up to LONGEST letters, as often as they occur."""
     return tuple(word[i:j] for i in range(len(word)) for j in range(i + 1, min(len(word), i + LONGEST) + 1))

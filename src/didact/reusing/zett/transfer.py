@@ -83,8 +83,8 @@ class TransferNetwork:
 
 def filled(source: Source, target: ByteVocabulary, rows: Sequence[Tensor]) -> list[Tensor]:
     """Rows for every token of the target, with those of special tokens taken from the source."""
-    made = [row.clone() for row in rows]
+    made, columns = [row.clone() for row in rows], source.columns
     for mine, theirs in matched_specials(source.vocabulary, target).items():
-        for column, own in zip(made, source.columns, strict=True):
+        for column, own in zip(made, columns, strict=True):
             column[mine] = own[theirs]
     return made

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, File, Form
+from anyio import to_thread
+from fastapi import APIRouter, Depends, File, Form, Request, Response
 
 from didact.reusing.dock.errors import BadSpecification
 from didact.reusing.dock.semantics import SemanticQuery
@@ -41,21 +42,28 @@ class SearchForm:
         self.mixture: Literal["greedy", "auto"] | None = None if mixture == "none" else mixture
 
 
-@router.post("/search", responses=errors(413))
-def search(dock: TheDock, reader: Reader, form: Annotated[SearchForm, Depends()]) -> SearchOut:
+@router.post("/search", response_model=SearchOut, responses=errors(413))
+async def search(request: Request, dock: TheDock, reader: Reader, form: Annotated[SearchForm, Depends()]) -> Response:
     """The learnwares whose words meet the query, ranked by how near their data are to the user's.
 
     Only the specification is sent, never the data: build it where the data are.
     """
-    found = dock.search(
-        form.query,
-        form.specification,
-        limit=form.limit,
-        page=form.page,
-        mixture=form.mixture,
-        reader=reader,
-    )
-    return SearchOut.of(found)
+
+    def found() -> str:
+        answer = dock.search(
+            form.query,
+            form.specification,
+            limit=form.limit,
+            page=form.page,
+            mixture=form.mixture,
+            reader=reader,
+        )
+        return SearchOut.of(answer).model_dump_json()
+
+    # A search keeps a core busy. More at once than there are cores would only slow each other down, and take the
+    # threads from requests that are answered at once.
+    text = await to_thread.run_sync(found, limiter=request.app.state.search_limit)
+    return Response(text, media_type="application/json")
 
 
 def _read(text: str) -> Any:

@@ -20,16 +20,13 @@ from didact.core.problem import Family
 from didact.core.study import for_a_study
 from didact.engine.cells import display, label_of
 from didact.engine.leaderboard import statistic
-from didact.engine.ledger import Row
-from didact.engine.words import arrow, interval
 from didact.web.board.figures import Effect, Strip, TradeOff, effect, strip, trade_off
+from didact.web.board.measured import LedgerPart, ledger_part
 from didact.web.board.prose import docstring
 from didact.web.board.reader import Board, date_of, newest, outcome_of
 
 #: more strips than this are not read
 MOST_STRIPS = 8
-#: rows listed one by one
-MOST_ROWS = 60
 
 
 @dataclass(frozen=True)
@@ -68,26 +65,6 @@ class ClaimPart:
 
 
 @dataclass(frozen=True)
-class LedgerLine:
-    """Rows that differ only in the seed."""
-
-    problem: str
-    label: str
-    seeds: str
-    texts: tuple[str, ...]  #: one a column
-    date: str
-
-
-@dataclass(frozen=True)
-class LedgerPart:
-    columns: tuple[Metric, ...]
-    headings: tuple[str, ...]
-    lines: tuple[LedgerLine, ...]
-    rows: tuple[Row, ...]  #: the newest, one by one
-    total: int
-
-
-@dataclass(frozen=True)
 class MethodPage:
     cls: type[Method]
     family: Family
@@ -118,7 +95,7 @@ def method_page(board: Board, slug: str) -> MethodPage:
         tuple((p.name, kind_of(p.type), _default(p.default), p.doc) for p in cls.hyperparameters()),
         outcome_of(cls, verdict),
         _claim(board, cls, family, verdict) if cls.claim else None,
-        _ledger(board.rows(method=slug, role="score"), family),
+        ledger_part(board.rows(method=slug, role="score"), family),
         tuple(m.card.slug for m in registry.methods(cls.family) if m.card.part_of == slug),
     )
 
@@ -204,43 +181,6 @@ def _rows_of_claim(board: Board, cls: type[Method]) -> list[dict[str, Any]]:
     ]
 
 
-# -- the ledger --------------------------------------------------------------------------------------------------------
-
-
-def _ledger(rows: Sequence[Row], family: Family) -> LedgerPart:
-    rows = sorted(rows, key=lambda r: r.created, reverse=True)
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in newest(rows):
-        groups.setdefault((row.cell.problem, row.cell.scale, row.cell.label), []).append(row)
-    known = {m.name: m for m in (*family.metrics, *COSTS)}
-    constraint = family.primary.constraint
-    names = [
-        family.primary.metric,
-        *([constraint.metric] if constraint else []),
-        *family.trade_off,
-        "seconds",
-        "passes",
-    ]
-    measured = {name for row in rows for name, value in row.numbers.items() if math.isfinite(value)}
-    columns = tuple(known[name] for name in dict.fromkeys(names) if name in measured and name in known)
-    lines = tuple(_ledger_line(key, group, columns) for key, group in groups.items())
-    headings = tuple(f"{m.name} {arrow(m)}".strip() for m in columns)
-    return LedgerPart(columns, headings, lines, tuple(rows[:MOST_ROWS]), len(rows))
-
-
-def _ledger_line(key: tuple[str, str, str], rows: Sequence[Row], columns: Sequence[Metric]) -> LedgerLine:
-    problem, scale, label = key
-    done = [row for row in rows if row.status == "done"]
-    failed = len(rows) - len(done)
-    return LedgerLine(
-        display(problem) + (f" ({scale})" if scale != "laptop" else ""),
-        label,
-        f"{len(done)}" + (f", {failed} without result" if failed else ""),
-        tuple(interval(statistic([r.numbers.get(m.name, math.nan) for r in done]), m.unit) for m in columns),
-        max(row.created for row in rows),
-    )
-
-
 # -- words -------------------------------------------------------------------------------------------------------------
 
 
@@ -259,12 +199,6 @@ def kind_of(hint: str) -> str:
     return " or ".join([*(kind_of(part.strip()) for part in parts), *(["None"] if found[1] == "Optional" else [])])
 
 
-def last_line(error: str) -> str:
-    """What a traceback came to, without the folders in it."""
-    lines = [line for line in error.strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else ""
-
-
 def _signed(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return ""
@@ -272,7 +206,8 @@ def _signed(value: float | None) -> str:
 
 
 def _default(value: Any) -> str:
-    return repr(value) if type(value).__repr__ is not object.__repr__ else type(value).__name__
+    plain: Any = object.__repr__
+    return repr(value) if type(value).__repr__ is not plain else type(value).__name__
 
 
 def _face(cls: type[Method]) -> str:

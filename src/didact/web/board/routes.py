@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from didact.core.errors import UnknownName
 from didact.reusing.dock.errors import NotFound
-from didact.web.board.method import last_line, method_page
+from didact.web.board.measured import last_line
 from didact.web.board.reader import Board
 from didact.web.rendering import render, wants_part
 
@@ -48,6 +48,8 @@ def family(request: Request, name: str, board: TheBoard) -> Response:
 
 @router.get("/methods/{slug}")
 def method(request: Request, slug: str, board: TheBoard) -> Response:
+    from didact.web.board.method import method_page  # brings torch and pandas, which a server should start without
+
     try:
         page = method_page(board, slug)
     except UnknownName as error:

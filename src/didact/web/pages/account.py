@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import Response
@@ -40,7 +40,7 @@ def sign_in(
         days = request.app.state.settings.session_days
         token = dock.accounts.login(name.strip(), password, label="browser", days=days)
     except DockError as error:
-        context = {"next": local(next), "name": name, "alert": str(error)}
+        context: dict[str, Any] = {"next": local(next), "name": name, "alert": str(error)}
         return render(request, "account/sign-in.html", error.status, **context)
     response = see(local(next))
     keep_session(request, response, token.secret)
@@ -154,7 +154,7 @@ def leave(
 def _register_page(
     request: Request, is_open: bool, next: str, name: str = "", email: str = "", alert: str = "", status: int = 200
 ) -> Response:
-    context = {"open": is_open, "next": next, "name": name, "email": email, "alert": alert}
+    context: dict[str, Any] = {"open": is_open, "next": next, "name": name, "email": email, "alert": alert}
     return render(request, "account/register.html", status, **context)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import smtplib
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import Response
@@ -113,7 +113,7 @@ def _mail(request: Request) -> MailSettings:
 
 def _page(request: Request, email: str = "", every: str = "week", alert: str = "", status: int = 200) -> Response:
     possible = request.app.state.mail is not None
-    context = {"possible": possible, "email": email, "every": every, "choices": EVERY, "alert": alert}
+    context: dict[str, Any] = {"possible": possible, "email": email, "every": every, "choices": EVERY, "alert": alert}
     return render(request, "digest/subscribe.html", status, **context)
 
 
