@@ -18,11 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from didact.reusing.deltas import Checkpoint
 
 DELTA = 2e-3  #: spread of the fine-tuned models' differences to the base
 SEEDS = 3
+Run = tuple[float, float, float]  #: wall seconds, processor seconds, peak MB
 OURS = """
 import sys, json
 from didact.reusing.dare import DARE
@@ -80,14 +83,14 @@ def checkpoints(root: Path, width: int) -> list[Path]:
 # -- running both ------------------------------------------------------------------------------------------------------
 
 
-def ours(folders: list[Path], out: Path, merge: str, rate: float, seed: int = 0) -> tuple[float, int]:
+def ours(folders: list[Path], out: Path, merge: str, rate: float, seed: int = 0) -> Run:
     settings = {"rate": rate, "merge": merge, "trim": 0.0, "scaling": 1.0, "exclude": []}
     job = {"settings": settings, "base": str(folders[0]), "models": [str(f) for f in folders[1:]], "out": str(out),
            "seed": seed}  # fmt: skip
     return run([sys.executable, "-c", OURS, json.dumps(job)])
 
 
-def theirs(command: str, folders: list[Path], out: Path, merge: str, rate: float, seed: int = 0) -> tuple[float, int]:
+def theirs(command: str, folders: list[Path], out: Path, merge: str, rate: float, seed: int = 0) -> Run:
     method = {"task-arithmetic": "dare_linear", "ties": "dare_ties"}[merge]
     models = [{"model": str(f), "parameters": {"weight": 1.0, "density": 1 - rate}} for f in folders[1:]]
     config = {"merge_method": method, "base_model": str(folders[0]), "models": models, "dtype": "float32",
@@ -98,10 +101,10 @@ def theirs(command: str, folders: list[Path], out: Path, merge: str, rate: float
     return run([command, str(file), str(out), *flags])
 
 
-def run(command: list[str]) -> tuple[float, int]:
-    """Wall seconds and peak memory in bytes of a process (read from /proc as it runs: Linux only)."""
+def run(command: list[str]) -> Run:
+    """A process's wall seconds, processor seconds and peak MB (read from /proc as it runs: Linux only)."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    start, peak = time.perf_counter(), 0
+    start, used, peak = time.perf_counter(), processor_seconds(), 0
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         while process.poll() is None:
             peak = max(peak, high_water(process.pid))
@@ -111,7 +114,13 @@ def run(command: list[str]) -> tuple[float, int]:
             raise SystemExit(
                 f"{command[0]} failed:\n{process.stderr.read().decode()[-2000:] if process.stderr else ''}"
             )
-    return seconds, peak
+    return seconds, processor_seconds() - used, peak / 2**20
+
+
+def processor_seconds() -> float:
+    """Of all processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def high_water(pid: int) -> int:
@@ -185,27 +194,29 @@ def scales(command: str, folders: list[Path], root: Path) -> None:
 
 
 def costs(command: str, large: list[Path], tiny: list[Path], root: Path) -> None:
-    print("\nmerge            seconds: ours  mergekit  ratio   peak MB: ours  mergekit  ratio   beyond start: "
-          "s ratio  MB ratio")  # fmt: skip
+    """Wall time, processor time and peak memory of both; the last columns without what a tiny checkpoint takes."""
+    print("\nrate 0.5         wall s: ours  mergekit  ratio   CPU s: ours  mergekit  ratio   peak MB: ours  mergekit  "
+          "ratio   beyond start: CPU  MB")  # fmt: skip
     for merge in ("task-arithmetic", "ties"):
-        mine, other, start, begin = (
-            best([call(k) for k in range(SEEDS)])
-            for call in (
-                lambda k: ours(large, root / "mine", merge, 0.5, k),  # noqa: B023
-                lambda k: theirs(command, large, root / "other", merge, 0.5, k),  # noqa: B023
-                lambda k: ours(tiny, root / "mine-tiny", merge, 0.5, k),  # noqa: B023
-                lambda k: theirs(command, tiny, root / "other-tiny", merge, 0.5, k),  # noqa: B023
+        runs = {
+            who: best([call(files, root / f"{who}-{merge}", merge, 0.5, k) for k in range(SEEDS)])
+            for who, call, files in (
+                ("ours", ours, large),
+                ("theirs", partial(theirs, command), large),
+                ("our-start", ours, tiny),
+                ("their-start", partial(theirs, command), tiny),
             )
-        )
-        mb = [x[1] / 2**20 for x in (mine, other)]
-        beyond = [(mine[i] - start[i]) / max(other[i] - begin[i], 1e-9) for i in (0, 1)]
-        print(f"{merge:<16} {mine[0]:13.2f}  {other[0]:8.2f}  {mine[0] / other[0]:5.2f}   {mb[0]:13.0f}  {mb[1]:8.0f}  "
-              f"{mb[0] / mb[1]:5.2f}   {beyond[0]:23.2f}  {beyond[1]:8.2f}")  # fmt: skip
+        }
+        mine, other = runs["ours"], runs["theirs"]
+        columns = [f"{a:12.2f}  {b:8.2f}  {a / b:5.2f}" for a, b in zip(mine, other, strict=True)]
+        beyond = [(mine[i] - runs["our-start"][i]) / (other[i] - runs["their-start"][i]) for i in (1, 2)]
+        print(f"{merge:<16} " + "  ".join(columns) + f"  {beyond[0]:17.2f}  {beyond[1]:.2f}")
 
 
-def best(runs: list[tuple[float, int]]) -> tuple[float, int]:
-    """The quickest time and the median peak of several runs."""
-    return min(seconds for seconds, _ in runs), int(statistics.median(peak for _, peak in runs))
+def best(runs: list[Run]) -> Run:
+    """The least of each column over several runs: what the machine's other work adds is not the program's."""
+    wall, cpu, peak = zip(*runs, strict=True)
+    return min(wall), min(cpu), statistics.median(peak)
 
 
 if __name__ == "__main__":

@@ -263,6 +263,27 @@ def test_a_merge_that_fails_leaves_the_old_answer(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["base", "one", "out"]
 
 
+def test_hugging_face_models_with_tied_embeddings_merge_on_disk_as_in_memory(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from didact.reusing import Task
+
+    torch.manual_seed(0)
+    base = GPT2LMHeadModel(GPT2Config(vocab_size=40, n_positions=16, n_embd=16, n_layer=2, n_head=2)).eval()
+    tuned = with_weights(base, {n: w + 0.05 * torch.randn_like(w) for n, w in weights_of(base).items()}).eval()
+    base.save_pretrained(tmp_path / "base", max_shard_size="10KB")
+    tuned.save_pretrained(tmp_path / "tuned")
+    method = DARE(rate=0.0, scaling=0.5)
+    made = method.merge_checkpoints(tmp_path / "base", [tmp_path / "tuned"], tmp_path / "out")
+    assert len(Checkpoint(made).shards()) > 1
+    loaded = GPT2LMHeadModel.from_pretrained(made, local_files_only=True).eval()
+    inside = method.reuse([tuned], Task(), base=base).module
+    assert inside.lm_head.weight is inside.transformer.wte.weight
+    ids = torch.arange(12)[None]
+    assert torch.allclose(loaded(ids).logits, inside(ids).logits, atol=1e-5)
+    assert not torch.allclose(loaded(ids).logits, base(ids).logits, atol=1e-2)
+
+
 MEASURE = """
 import sys
 from pathlib import Path

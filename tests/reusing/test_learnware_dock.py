@@ -34,6 +34,7 @@ from didact.reusing.learnware_dock.case import Case, vectors_of
 from didact.reusing.learnware_dock.crowd import CrowdTruth
 from didact.reusing.learnware_dock.ensemble_pruning import _Votes, margins
 from didact.reusing.learnware_dock.feature_alignment import mmd2
+from didact.reusing.learnware_dock.feature_augmentation import cross_validated
 from didact.reusing.learnware_dock.linear import Linear
 from didact.reusing.learnware_dock.predictors import Averaged, votes
 from didact.reusing.learnware_dock.problem import SHARES, dock_digits
@@ -141,6 +142,7 @@ def test_records_without_specifications_are_refused(hub):
         LearnwareDock().solve(request(bare))
 
 
+@pytest.mark.filterwarnings("ignore:.*below the floor")
 def test_a_ranker_can_identify(hub):
     answer = LearnwareDock(identify="tmi", how="top1").solve(request(hub, labelled=8))
     assert len(answer.weights) == 1
@@ -192,6 +194,11 @@ def test_votes_are_weighed_and_cast_among_the_classes_that_are_wanted():
     ]
     assert votes(sources, ("a", "b"), x, [0.5, 0.3, 0.1])[0] == pytest.approx([0.5, 0.4])
     assert Averaged(sources, ("a", "b"), [0.5, 0.3, 0.1], "vote").predict(x)[0] == pytest.approx([0.5, 0.4])
+
+
+def test_nobody_votes_for_a_class_it_does_not_know():
+    unsure = Source("p", Says([[0.0, 1.0]]), ("b", "x"))  # of the classes wanted it knows b only, and doubts it
+    assert votes([unsure], ("a", "b"), np.zeros((1, 2))).tolist() == [[0.0, 1.0]]
 
 
 def test_the_mean_of_outputs_is_of_the_raw_ones():
@@ -249,6 +256,20 @@ def test_feature_augmentation_is_logistic_regression_on_values_and_outputs(hub):
     assert answer.predict(test) == pytest.approx(model.predict_proba(features), abs=1e-6)
 
 
+def test_cross_validation_judges_every_label_by_a_fit_without_it(hub):
+    x, y = (part.numpy() for part in cloud(["north", "south", "west"], each=8, seed=2))
+    sources = [Source.of(r) for r in hub[:2]]
+    assert cross_validated(sources, Case(x, ("north", "south", "west"), x, y), "") == 1.0
+    noise = np.random.default_rng(0).integers(0, 3, size=len(y))
+    assert cross_validated(sources, Case(x, ("north", "south", "west"), x, noise), "") < 0.7
+
+
+def test_auto_keeps_the_mixture_as_it_is_where_labels_teach_nothing_better(hub):
+    wanted = ("north", "south", "west")
+    asked = request(hub, wanted, labelled=1)  # one label a class: nothing to validate with
+    assert LearnwareDock().solve(asked).predictor.kind != "dock-augmented"
+
+
 def test_ridge_regression_for_numbers():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 3)), rng.normal(size=40)
@@ -269,7 +290,7 @@ def test_missing_features_count_as_the_mean():
     x = np.array([[0.0, 1.0], [2.0, np.nan], [4.0, 3.0], [6.0, 5.0]])
     model = Linear.regressor(x, np.arange(4.0))
     assert model.middle.tolist() == [3.0, 3.0]
-    assert np.isfinite(model.predict(np.array([[np.nan, np.inf]]))).all()
+    assert model.predict(np.array([[np.nan, np.inf]])) == pytest.approx(model.predict(np.array([[3.0, 3.0]])))
 
 
 @pytest.mark.parametrize("method", [DockFeatureAugmentation(), DockEnsemblePruning()])

@@ -91,6 +91,7 @@ def sign_in(page: object) -> None:
 
 def fits(page: object, name: str) -> None:
     """Nothing sticks out at the side; a picture is kept when asked for."""
+    page.wait_for_load_state()
     wide, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert wide <= window, f"{page.url} is {wide} wide in a window of {window}"
     if PICTURES:
@@ -185,6 +186,7 @@ def test_all_by_keyboard(page, place, tmp_path):
     """Sign in, submit, watch, copy: not one click."""
     name = f"keys only, {page.viewport_size['width']}"
     path = package(tmp_path, name)
+    page.on("filechooser", lambda chooser: None)  # from now on choosers are given to us and not drawn
     page.goto("/submit")
     page.wait_for_url("**/sign-in?next=/submit")
     page.keyboard.press("Tab")
@@ -196,6 +198,7 @@ def test_all_by_keyboard(page, place, tmp_path):
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
     page.wait_for_url("**/submit")
+    page.get_by_role("heading", name="Make a package").wait_for()
     tab_to(page, "package")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
@@ -276,6 +279,7 @@ def test_the_board(page, place):
     page.goto("/board")
     fits(page, "board")
     page.get_by_role("link", name="Forgetting", exact=True).click()
+    page.get_by_role("heading", name="Baselines").wait_for()
     fits(page, "family")
     page.get_by_role("link", name="ssd", exact=True).first.click()
     page.get_by_role("heading", name="Claim").wait_for()

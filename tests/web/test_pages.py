@@ -418,7 +418,15 @@ def test_points_without_weight_do_not_turn_the_drawing():
     z = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1e6]])
     drawn = draw(Specification("rkme-table", 0.1, "", z, np.array([0.5, 0.5, 0.0])))
     assert len(drawn.dots) == 2
+    assert abs(drawn.dots[0].x - drawn.dots[1].x) > WIDTH / 2, "the two others fill the picture"
     assert drawn.shares[0] == pytest.approx(1.0)
+
+
+def test_points_of_little_weight_hardly_turn_the_drawing():
+    z = np.array([[-5.0, 0.0], [5.0, 0.0], [0.0, 20.0]])
+    drawn = draw(Specification("rkme-table", 0.1, "", z, np.array([0.495, 0.495, 0.01])))
+    assert abs(drawn.dots[0].x - drawn.dots[1].x) > 2 * abs(drawn.dots[0].y - drawn.dots[1].y)
+    assert drawn.shares[0] == pytest.approx(24.75 / (24.75 + 20**2 * 0.01 * 0.99), rel=0.01)
 
 
 @pytest.mark.parametrize("z", [[[1.0]], [[1.0], [2.0]], [[3.0, 3.0], [3.0, 3.0]], [[1e90, 0.0], [-1e90, 5.0]]])

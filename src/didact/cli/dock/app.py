@@ -34,6 +34,14 @@ Kind = Annotated[
 ]
 Target = Annotated[str | None, typer.Option("--target", help="Column (csv, parquet) or array (npz) with the labels.")]
 Encoder = Annotated[str | None, typer.Option("--encoder", help="Sentence-transformers model, for texts.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        help="What the columns mean, to find tables with others: `header` for the file's own names, or a JSON file, a "
+        "list or an object by number. They are sent.",
+    ),
+]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100)]
 Seed = Annotated[int, typer.Option("--seed")]
 
@@ -191,6 +199,10 @@ def search(
     limit: Limit = 20,
     page: Annotated[int, typer.Option("--page", min=1)] = 1,
     mixture: Annotated[Literal["greedy", "auto", "none"], typer.Option("--mixture")] = "greedy",
+    columns: Columns = None,
+    across: Annotated[
+        bool, typer.Option("--across", help="Search tables with other columns even where some have as many.")
+    ] = False,
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
@@ -198,7 +210,9 @@ def search(
     from didact.cli.dock.use import Words, run_search
 
     words = Words(text, task, library, tuple(scenario or ()), licence)
-    raise typer.Exit(run_search(data, words, url, token, kind, target, encoder, limit, page, mixture, seed, json_))
+    raise typer.Exit(
+        run_search(data, words, url, token, kind, target, encoder, limit, page, mixture, columns, across, seed, json_)
+    )
 
 
 @app.command()
@@ -221,6 +235,7 @@ def reuse(
     kind: Kind = None,
     target: Target = None,
     encoder: Encoder = None,
+    columns: Columns = None,
     seed: Seed = 0,
     json_: Json = False,
 ) -> None:
@@ -228,7 +243,7 @@ def reuse(
     from didact.cli.dock.use import run_reuse
 
     raise typer.Exit(
-        run_reuse(data, labelled, out, how, identify, classes, url, token, kind, target, encoder, seed, json_)
+        run_reuse(data, labelled, out, how, identify, classes, url, token, kind, target, encoder, columns, seed, json_)
     )
 
 

@@ -52,4 +52,5 @@ def print_found(found: SearchResult) -> None:
     if found.mixture:
         parts = zip(found.mixture.weights, found.mixture.learnwares, strict=True)
         print("mixture: " + ", ".join(f"{weight:.2f} {info.id}" for weight, info in parts))
-    print(f"{len(found.single)} of {found.total}")
+    across = ", among tables with other columns" if found.searched == "heterogeneous" else ""
+    print(f"{len(found.single)} of {found.total}{across}")

@@ -74,6 +74,8 @@ def run_search(
     limit: int,
     page: int,
     mixture: Literal["greedy", "auto", "none"],
+    columns: str | None,
+    across: bool,
     seed: int,
     as_json: bool,
 ) -> int:
@@ -81,10 +83,14 @@ def run_search(
     options: dict[str, Any] = {}
     if file is not None and file.suffix.lower() == ".json":
         options["specification"] = Specification.load(file)
+        options |= {"columns": _columns(columns, ()), "across": across}
     elif file is not None:
         data = read_data(file, target)
         kind = kind or data.kind
         options |= {"data": data.inputs, "kind": kind, "encoder": encoder, "seed": seed}
+        options |= {"columns": _columns(columns, data.columns), "across": across}
+    elif columns is not None or across:
+        raise BadInput("Columns belong to a table: give the file with your data, too.")
     query = words.query(kind)
     mix = None if mixture == "none" else mixture
     found = dock.search(query=query, limit=limit, page=page, mixture=mix, **options)
@@ -110,6 +116,7 @@ def run_reuse(
     kind: Kind | None,
     target: str | None,
     encoder: str | None,
+    columns: str | None,
     seed: int,
     as_json: bool,
 ) -> int:
@@ -126,6 +133,7 @@ def run_reuse(
         encoder=encoder,
         seed=seed,
         classes=names,
+        columns=_columns(columns, data.columns),
     )
     answer.save(out)
     scores = np.asarray(answer.predict(data.inputs))
@@ -209,6 +217,15 @@ def _named(labels: Any, names: Sequence[str] | None) -> Any:
     """Labels as the names of the classes where they are that; 5 to 9 of the classes 5,6,7,8,9 are no places."""
     texts = [str(label) for label in labels]
     return np.asarray(texts) if names and set(texts) <= set(names) else labels
+
+
+def _columns(given: str | None, header: tuple[str, ...]) -> Any:
+    """What `--columns` means: nothing, the names in the file, or those in another."""
+    if given != "header":
+        return None if given is None else _json(Path(given))
+    if not header:
+        raise BadInput("Only csv and parquet files have names of columns. Give a JSON file with --columns.")
+    return header
 
 
 def _json(path: Path) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,7 @@ from didact.reusing.dock.storage.blobs import file_hash
 if TYPE_CHECKING:
     from didact.reusing.dock.checking import CheckReport
     from didact.reusing.dock.sandbox import Sandbox
+    from didact.reusing.dock.specification.heterogeneous import FitTableMap
     from didact.reusing.result import ReuseResult
 
 _OWNER = User(0, "", "", "admin", "")  # of a folder one can write to, everything is one's own
@@ -45,12 +47,18 @@ class LocalDock:
         gamma: Gamma | float | None = None,
         sandbox: Sandbox | None = None,
         check: Callable[[Path], CheckReport] | None = None,
+        table_map: FitTableMap | None = None,
     ) -> None:
-        """Open the dock in a folder, or make one. `check` replaces what judges packages."""
+        """Open the dock in a folder, or make one. `check` replaces what judges packages.
+
+        `table_map` says how tables are made comparable across columns; the first such search waits for it.
+        """
         self.path = Path(path).expanduser()
         if self.path.exists() and not self.path.is_dir():
             raise BadInput(f"A local dock is a folder, but {str(path)!r} is a file. Give the path of a folder.")
-        self.dock = Dock(DockSettings(folder=self.path, gamma=gamma, sandbox=sandbox))
+        self.dock = Dock(
+            DockSettings(folder=self.path, gamma=gamma, sandbox=sandbox, table_map=table_map, map_wait=math.inf)
+        )
         self._checker = Checker(self.dock, check)
 
     def __enter__(self) -> LocalDock:
@@ -101,16 +109,31 @@ class LocalDock:
         page: int = 1,
         mixture: Literal["greedy", "auto"] | None = "greedy",
         encoder: Any = None,
+        columns: Mapping[int, str] | Sequence[str] | None = None,
+        across: bool = False,
         seed: int = 0,
     ) -> SearchResult:
-        """The learnwares that fit one's data (or a specification of them), a query in words, or both."""
+        """The learnwares that fit one's data (or a specification of them), a query in words, or both.
+
+        `columns` says what the columns of one's table mean: then tables with other columns are found when there are
+        none with as many, or at once with `across`.
+        """
         if data is not None:
             if specification is not None:
                 raise BadInput("Search with data or with a specification of them, not with both.")
             specification = self.specify(data, kind, encoder=encoder, seed=seed)
         if query is not None and not isinstance(query, SemanticQuery):
             query = SemanticQuery.parse(query)
-        return self.dock.search(query, specification, limit=limit, page=page, mixture=mixture, reader=_OWNER)
+        return self.dock.search(
+            query,
+            specification,
+            limit=limit,
+            page=page,
+            mixture=mixture,
+            columns=columns,
+            across=across,
+            reader=_OWNER,
+        )
 
     def specify(
         self, data: Any, kind: Literal["Table", "Image", "Text"] = "Table", *, encoder: Any = None, seed: int = 0

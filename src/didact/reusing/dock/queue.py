@@ -85,6 +85,7 @@ class Checker:
             try:
                 self._maintain()
                 if not self._step(stop):
+                    self.dock.across.refresh()
                     self.dock.submitted.wait(_POLL)
                     self.dock.submitted.clear()
             except Exception:  # a database that is away for a moment must not end the queue

@@ -13,6 +13,7 @@ from didact.reusing.dock.semantics import SemanticSpecification
 if TYPE_CHECKING:
     from didact.reusing.dock.sandbox import Sandbox
     from didact.reusing.dock.specification import Gamma
+    from didact.reusing.dock.specification.heterogeneous import FitTableMap
 
 Status = Literal["WAITING", "QUEUE", "PROCESSING", "SUCCESS", "FAIL"]
 STATUSES: tuple[Status, ...] = ("WAITING", "QUEUE", "PROCESSING", "SUCCESS", "FAIL")
@@ -38,6 +39,8 @@ class DockSettings:
     lease: float = 60.0  #: seconds without a sign of life after which another checker takes an item over
     max_attempts: int = 10  #: checkers that may die over one learnware before it is given up
     sandbox: Sandbox | None = None  #: where uploads are run; default `Sandbox()`
+    table_map: FitTableMap | None = None  #: how tables are made comparable across columns; default `FitTableMap()`
+    map_wait: float = 2.0  #: seconds that a search across columns waits for a dock's first map
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class SearchResult:
     single: Sequence[Found]
     mixture: FoundMixture | None
     total: int  #: learnwares that passed, on all pages together
-    searched: str  #: "semantic" or "statistical"
+    searched: str  #: "semantic", "statistical", or "heterogeneous" (tables across columns)
     page: int = 1
     limit: int = 20
 

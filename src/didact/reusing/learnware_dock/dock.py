@@ -111,6 +111,10 @@ class LearnwareDock(DockReuser):
             at_least("submitted", 15, arm="http"),
             at_most("raw_rows_sent", 0, arm="http"),
         ],
+        note="All parts hold over five docks but the one on few labels, whose threshold lies where the difference is: "
+        "feature augmentation reaches 0.941 and training from scratch 0.887, 0.054 apart against the 0.05 asked for. "
+        "Thirty labels go far on 20 principal components. The kernel width that each dock fixed on herded points was "
+        "1.0, once 0.3; at 0.1 top-1 loses 0.02 and the job selector 0.01, at 3.0 top-1 loses 0.04.",
     )
 
     def apply(self, request: Request) -> ReuseResult:

@@ -39,6 +39,7 @@ def reuse_from(
     kind: str | None = None,
     query: SemanticQuery | Mapping[str, Any] | None = None,
     encoder: Any = None,
+    columns: Mapping[int, str] | Sequence[str] | None = None,
     identify: str | None = None,
     limit: int = 20,
     seed: int = 0,
@@ -57,6 +58,8 @@ def reuse_from(
         kind: "Table", "Image" or "Text". Left out: strings are Text, rows of numbers Table, all else Image.
         query: what is asked for in words besides, such as `{"scenario": ["Health"]}`.
         encoder: what makes vectors of images or texts; the dock's learnwares must be specified with the same.
+        columns: what the columns of one's table mean, for feature alignment: the tables to align with are then those
+            most like it across columns, not all that are there.
         identify: "single", "mixture" or "auto"; or the slug of a method that ranks by labels, such as "tmi". Left out,
             what the reuser prefers.
         limit: learnwares to look at.
@@ -77,7 +80,8 @@ def reuse_from(
             raise NotApplicable(
                 "The dock holds no learnware that can be compared with the data. Ask for less in words."
             )
-        reuser, found = _foreign(dock, inputs, asked, query, limit)
+        reuser = reuser if isinstance(reuser, DockFeatureAlignment) else DockFeatureAlignment()
+        found = _foreign(dock, inputs, asked, query, columns, limit)
     case = case_from(inputs, labelled, classes, found, seed)
     if isinstance(reuser, DockFeatureAlignment):
         found = reuser.find(case, found.records)
@@ -135,19 +139,26 @@ def _found(dock: LocalDock | DockClient, result: SearchResult, asked: Specificat
 
 
 def _foreign(
-    dock: LocalDock | DockClient, inputs: Any, asked: Specification, query: Any, limit: int
-) -> tuple[DockReuser, Found]:
-    """Tables with other columns, found by words, to be aligned with."""
+    dock: LocalDock | DockClient, inputs: Any, asked: Specification, query: Any, columns: Any, limit: int
+) -> Found:
+    """Tables with other columns, to be aligned with: found by what the columns mean, or by words alone."""
     from didact.reusing.dock.semantics import SemanticQuery
 
     words = query if isinstance(query, SemanticQuery) else SemanticQuery.parse(dict(query or {}))
-    result = dock.search(query=words.model_copy(update={"data": "Table"}), limit=limit)
+    words = words.model_copy(update={"data": "Table"})
+    result = None
+    if columns is not None:
+        result = dock.search(specification=asked, query=words, limit=limit, mixture=None, columns=columns, across=True)
+    if result is None or not result.single:
+        result = dock.search(query=words, limit=limit)
     packages = _Packages(dock)
     shape = np.shape(inputs)[1:]
-    records = [_record(hit.info, packages, at_once=True) for hit in result.single if hit.info.input_shape != shape]
-    if not records:
+    infos = [hit.info for hit in result.single if hit.info.input_shape != shape]
+    if not infos:
         raise NotApplicable("The dock holds no learnware that can be compared or aligned with the data.")
-    return DockFeatureAlignment(), Found(tuple(records), {}, {r.id: 1.0 for r in records}, asked, packages)
+    task = infos[0].semantic.task
+    records = [_record(info, packages, at_once=True) for info in infos if info.semantic.task == task]
+    return Found(tuple(records), {}, {r.id: 1.0 for r in records}, asked, packages)
 
 
 class _Packages(Mapping[str, "Specification"]):

@@ -33,8 +33,8 @@ def upgraded_digits(
     classes: int = 32,
     replaced: int = 2,
     elsewhere: str = "digits",
-    epochs: int = 30,
-    lr: float = 0.05,
+    epochs: int = 70,
+    lr: float = 0.02,
 ) -> UpgradeProblem:
     """Four tasks of digits (0-3, 4-5, 6-7, 8-9); before the third a wider convnet replaces the first one.
 

@@ -34,19 +34,26 @@ class SearchForm:
         limit: Annotated[Limit, Form()] = 20,
         page: Annotated[PageNumber, Form()] = 1,
         mixture: Annotated[Literal["greedy", "auto", "none"], Form()] = "greedy",
+        columns: Annotated[
+            str | None, Form(description="What the table's columns mean: a JSON list, or an object by number.")
+        ] = None,
+        across: Annotated[bool, Form(description="Search tables with other columns at once; needs `columns`.")] = False,
     ) -> None:
-        self.query = SemanticQuery.parse(_read(semantic)) if semantic else None
+        self.query = SemanticQuery.parse(_read(semantic, "semantic")) if semantic else None
         self.specification = Specification.loads(specification) if specification is not None else None
+        self.columns = _read(columns, "columns") if columns else None
+        self.across = across
         self.limit = limit
         self.page = page
         self.mixture: Literal["greedy", "auto"] | None = None if mixture == "none" else mixture
 
 
-@router.post("/search", response_model=SearchOut, responses=errors(413))
+@router.post("/search", response_model=SearchOut, responses=errors(409, 413))
 async def search(request: Request, dock: TheDock, reader: Reader, form: Annotated[SearchForm, Depends()]) -> Response:
     """The learnwares whose words meet the query, ranked by how near their data are to the user's.
 
-    Only the specification is sent, never the data: build it where the data are.
+    Only the specification is sent, never the data: build it where the data are. With `columns`, what the features of
+    a table mean, tables with other columns are found where there are none with as many: `searched` says which.
     """
 
     def found() -> str:
@@ -56,6 +63,8 @@ async def search(request: Request, dock: TheDock, reader: Reader, form: Annotate
             limit=form.limit,
             page=form.page,
             mixture=form.mixture,
+            columns=form.columns,
+            across=form.across,
             reader=reader,
         )
         return SearchOut.of(answer).model_dump_json()
@@ -66,8 +75,8 @@ async def search(request: Request, dock: TheDock, reader: Reader, form: Annotate
     return Response(text, media_type="application/json")
 
 
-def _read(text: str) -> Any:
+def _read(text: str, field: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise BadSpecification("not-json", "The field `semantic` must hold JSON, but this is not JSON.") from None
+        raise BadSpecification("not-json", f"The field `{field}` must hold JSON, but this is not JSON.") from None

@@ -30,8 +30,9 @@ class Drawing:
 
 
 def draw(specification: Specification) -> Drawing:
-    """Principal components of z weighted by beta, so that points of no weight do not turn the picture."""
-    z, beta = np.asarray(specification.z, dtype=float), np.asarray(specification.beta, dtype=float)
+    """Principal components weighted by beta: what weighs little hardly turns the picture, what weighs 0 is left out."""
+    weighs = specification.beta > 0
+    z, beta = np.asarray(specification.z[weighs]), np.asarray(specification.beta[weighs])
     centred = z - beta @ z
     scale = np.abs(centred).max() or 1.0  # very large values would overflow when squared
     _, sizes, directions = np.linalg.svd(np.sqrt(beta)[:, None] * (centred / scale), full_matrices=False)
@@ -46,9 +47,7 @@ def draw(specification: Specification) -> Drawing:
     radii = LARGEST * np.sqrt(beta / (beta.max() or 1.0))
     order = np.argsort(-beta)
     dots = tuple(
-        Dot(round(x[i], 1), round(y[i], 1), max(1.0, round(float(radii[i]), 1)), float(beta[i]))
-        for i in order
-        if beta[i] > 0
+        Dot(round(x[i], 1), round(y[i], 1), max(1.0, round(float(radii[i]), 1)), float(beta[i])) for i in order
     )
     shares = (float(variance[0]) / total, float(variance[1]) / total)
     return Drawing(dots, shares, len(z), z.shape[1])

@@ -118,16 +118,9 @@ function refusal(status, answer) {
   });
 }
 
-let said = 0;
-
 function progress(what, share) {
-  const percent = Math.floor(100 * share);
   document.getElementById("progress").value = share;
-  // The label is read aloud when it changes: every percent would be too often.
-  if (percent === 100 || percent === 0 || Date.now() - said > 300) {
-    document.getElementById("progress-label").textContent = `${what} ${percent} %`;
-    said = Date.now();
-  }
+  document.getElementById("progress-label").textContent = `${what} ${Math.floor(100 * share)} %`;
 }
 
 function refuse(message) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -130,11 +130,15 @@ class DockClient:
         page: int = 1,
         mixture: Literal["greedy", "auto"] | None = "greedy",
         encoder: Any = None,
+        columns: Mapping[int, str] | Sequence[str] | None = None,
+        across: bool = False,
         seed: int = 0,
     ) -> SearchResult:
         """The learnwares that fit one's data (or a specification of them), a query in words, or both.
 
-        `data` (samples, ...) never leaves this machine: its specification does.
+        `data` (samples, ...) never leaves this machine: its specification does. `columns` says what the columns of
+        one's table mean, and is sent too: then tables with other columns are found when there are none with as many,
+        or at once with `across`.
         """
         if data is not None:
             if specification is not None:
@@ -144,6 +148,10 @@ class DockClient:
         if query is not None:
             parsed = query if isinstance(query, SemanticQuery) else SemanticQuery.parse(query)
             form["semantic"] = parsed.model_dump_json(exclude_defaults=True)
+        if columns is not None:
+            form["columns"] = json.dumps(dict(columns) if isinstance(columns, Mapping) else list(columns))
+        if across:
+            form["across"] = "true"
         files: dict[str, Any] = {name: (None, str(value)) for name, value in form.items()}
         if specification is not None:
             files["specification"] = ("stat.json", _compact(specification.to_json()))

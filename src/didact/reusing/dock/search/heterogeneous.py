@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from didact.core.errors import BadInput, NotApplicable
+from didact.reusing.dock.errors import BadSpecification
 from didact.reusing.dock.search.index import Index, search_shelf
 from didact.reusing.dock.search.mixture import SEARCHES
 from didact.reusing.dock.search.result import SearchResult
 from didact.reusing.dock.search.semantic import semantic_hits
 from didact.reusing.dock.search.single import Space, Stack
 from didact.reusing.dock.semantics import SemanticQuery, SemanticSpecification
+from didact.reusing.dock.specification.columns import check_across
 from didact.reusing.dock.specification.statistical import Specification
 
 if TYPE_CHECKING:
@@ -26,43 +31,58 @@ class HeterogeneousIndex:
     """The tables of an `Index` seen through a `TableMap`, so that a table finds learnwares with other inputs.
 
     Use it when no learnware has the user's columns. Only learnwares whose features are described are in it, and all
-    at one gamma. It is a state of the index: build it again, with `built`, after many learnwares came.
+    at one gamma. It is a state of the index: `follow` brings it up to date, with the map that it has.
 
-    Cost: building embeds every reduced point once, O(points d^2); a search costs what one in `Index` does.
+    Cost: adding embeds every reduced point once, O(d^2) each; a search costs what one in `Index` does.
     """
 
     def __init__(self, table_map: TableMap) -> None:
         self.table_map = table_map
-        self._id = table_map.id
         self._lock = RLock()
-        self._semantics: dict[str, SemanticSpecification] = {}
+        self._tables: dict[str, Table] = {}
         self._stacks: dict[float, Stack] = {}
 
     @classmethod
     def built(cls, index: Index, how: FitTableMap | None = None, seed: int = 0) -> HeterogeneousIndex:
         """A map trained on the tables of an index, and all of them in it."""
-        from didact.reusing.dock.specification.heterogeneous import FitTableMap
-
-        found = [(id, index.semantic(id), index.specification(id)) for id in index.ids()]
-        tables = [(id, semantic, table) for id, semantic, table in found if table and usable(semantic, table)]
-        fitted = (how or FitTableMap()).fit([(table, _columns(semantic)) for _, semantic, table in tables], seed)
-        built = cls(fitted)
-        for id, semantic, table in tables:
-            built.add(id, semantic, table)
+        tables = tables_of(index)
+        built = cls(fitted(tables, how, seed))
+        built.follow(tables)
         return built
 
     def __len__(self) -> int:
-        return len(self._semantics)
+        return len(self._tables)
 
     def add(self, id: str, semantic: SemanticSpecification, specification: Specification) -> None:
         """Add a table that is not there. Errors: `NotApplicable` when its features are not described."""
         if not usable(semantic, specification):
             raise NotApplicable("Only tables of raw values with described features can be compared across columns.")
-        embedded = self.table_map.embed(specification, _columns(semantic))
+        table = Table(semantic, specification)
+        embedded = self.table_map.embed(specification, table.columns)
         with self._lock:
             stack = self._stacks.setdefault(embedded.gamma, Stack(Space.of(embedded)))
             stack.add(id, embedded)
-            self._semantics[id] = semantic
+            self._tables[id] = table
+
+    def remove(self, id: str) -> None:
+        """Take a table out that is there."""
+        with self._lock:
+            gamma = self._tables.pop(id).specification.gamma
+            self._stacks[gamma].remove(id)
+            if not self._stacks[gamma]:
+                del self._stacks[gamma]
+
+    def follow(self, tables: Mapping[str, Table]) -> None:
+        """Hold these tables, and no others. Cost: that of adding those that are new or have other columns now."""
+        for id, old in list(self._tables.items()):
+            new = tables.get(id)
+            if new is None or new.mark != old.mark:
+                self.remove(id)
+            else:
+                self._tables[id] = new
+        for id, table in tables.items():
+            if id not in self._tables:
+                self.add(id, table.semantic, table.specification)
 
     def search(
         self,
@@ -83,7 +103,7 @@ class HeterogeneousIndex:
         with self._lock:
             stack = self._stacks.get(user.gamma)
             shelf = None if stack is None else stack.shelf()
-            words = semantic_hits(query, dict(self._semantics))
+            words = semantic_hits(query, {id: table.semantic for id, table in self._tables.items()})
         if shelf is None:
             return SearchResult(searched="heterogeneous")
         positions = np.array([i for i, id in enumerate(shelf.ids) if id in words], dtype=np.int64)
@@ -91,11 +111,46 @@ class HeterogeneousIndex:
         return replace(result, single=result.single[offset : offset + limit])
 
 
+@dataclass(frozen=True)
+class Table:
+    """A learnware that can be compared across columns."""
+
+    semantic: SemanticSpecification
+    specification: Specification
+
+    @property
+    def columns(self) -> dict[int, str]:
+        """What its features mean."""
+        return {} if self.semantic.input is None else self.semantic.input.description
+
+    @cached_property
+    def mark(self) -> str:
+        """Equal for all that a map makes the same of."""
+        columns = json.dumps(sorted(self.columns.items()))
+        return sha256(f"{self.specification.digest} {columns}".encode()).hexdigest()[:16]
+
+
+def tables_of(index: Index) -> dict[str, Table]:
+    """The learnwares of an index that can be compared across columns."""
+    return {id: Table(words, table) for id, words, table in index.items() if table and usable(words, table)}
+
+
 def usable(semantic: SemanticSpecification, specification: Specification) -> bool:
-    """Whether a learnware can be compared across columns: a table of raw values whose features are described."""
-    described = semantic.input is not None and bool(semantic.input.description)
-    return described and specification.type == "rkme-table" and not specification.encoder
+    """Whether a learnware can be compared across columns: a table of raw values whose features are described.
+
+    Not so tables with very many columns or very large values, which would cost or spoil too much.
+    """
+    if semantic.input is None or not semantic.input.description:
+        return False
+    try:
+        check_across(specification)
+    except BadSpecification:
+        return False
+    return True
 
 
-def _columns(semantic: SemanticSpecification) -> dict[int, str]:
-    return {} if semantic.input is None else semantic.input.description
+def fitted(tables: Mapping[str, Table], how: FitTableMap | None = None, seed: int = 0) -> TableMap:
+    """A map trained on tables. Errors: `BadInput` when none of them has two columns or more."""
+    from didact.reusing.dock.specification.heterogeneous import FitTableMap
+
+    return (how or FitTableMap()).fit([(table.specification, table.columns) for table in tables.values()], seed)

@@ -81,6 +81,11 @@ class Index:
         with self._lock:
             return list(self._semantics)
 
+    def items(self) -> list[tuple[str, SemanticSpecification, Specification | None]]:
+        """The learnwares with their words and specifications, in the order of adding."""
+        with self._lock:
+            return [(id, semantic, self._specifications.get(id)) for id, semantic in self._semantics.items()]
+
     def semantic(self, id: str) -> SemanticSpecification:
         """A learnware's words."""
         return self._semantics[id]

@@ -25,6 +25,16 @@ class Catalogue:
             self._catch_up()
             return self._index
 
+    def state(self) -> tuple[Index, int]:
+        """The index as of now, and the version of the database that it has at least caught up with."""
+        with self._lock:
+            self._catch_up()
+            return self._index, self._version
+
+    def version(self) -> int:
+        """A number that is raised whenever something in the index is to change."""
+        return self._learnwares.store.version()
+
     def counts(self) -> dict[str, dict[str, int]]:
         """How many learnwares there are of each kind of data, task, library and scenario."""
         with self._lock:

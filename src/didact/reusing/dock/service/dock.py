@@ -22,6 +22,7 @@ from didact.reusing.dock.errors import (
 from didact.reusing.dock.package import Package, PackageLimits, open_package
 from didact.reusing.dock.records import DockSettings, Duplicate, LearnwareInfo, Upload
 from didact.reusing.dock.semantics import SemanticSpecification
+from didact.reusing.dock.service.across import Across
 from didact.reusing.dock.service.catalogue import Catalogue
 from didact.reusing.dock.service.reading import Reading, owns
 from didact.reusing.dock.service.uploads import Uploads
@@ -56,8 +57,10 @@ class Dock(Reading):
         self._uploads = Uploads(folder / "uploads", settings.open_uploads, settings.upload_hours)
         self.sweep()
         self._catalogue = Catalogue(self.learnwares)
+        self.across = Across(folder / "table-map", self._catalogue, settings.table_map, settings.map_wait)
 
     def close(self) -> None:
+        self.across.close()
         self.store.close()
 
     def sweep(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +13,12 @@ from didact.reusing.dock.accounts import User, require_admin
 from didact.reusing.dock.errors import BadSpecification, NotFound, NotSignedIn
 from didact.reusing.dock.paging import Page, offset
 from didact.reusing.dock.records import DockSettings, Event, Found, FoundMixture, LearnwareInfo, SearchResult, Status
+from didact.reusing.dock.search import SearchResult as Hits
 from didact.reusing.dock.semantics import SemanticQuery, vocabulary
+from didact.reusing.dock.service.across import Across
 from didact.reusing.dock.service.catalogue import Catalogue
 from didact.reusing.dock.specification import Gamma, Specification
+from didact.reusing.dock.specification.columns import columns_of
 from didact.reusing.dock.storage import Blobs, Learnwares, Store
 from didact.reusing.dock.storage.tables import events
 
@@ -29,6 +33,7 @@ class Reading:
     blobs: Blobs
     learnwares: Learnwares
     gamma: Gamma
+    across: Across
     _catalogue: Catalogue
 
     def search(
@@ -39,17 +44,23 @@ class Reading:
         limit: int = 20,
         page: int = 1,
         mixture: Literal["greedy", "auto"] | None = "greedy",
+        columns: Mapping[int, str] | Sequence[str] | None = None,
+        across: bool = False,
         reader: User | None = None,
     ) -> SearchResult:
         """Usable learnwares that meet the query, the nearest to the specification first; on page 1 also a mixture.
 
-        Errors: `BadSpecification` "wrong-gamma", `DockError` "bad-page" or "bad-limit".
+        With `columns`, what the features of the user's table mean, tables with other columns are found when no
+        learnware takes as many as the user's has; or at once with `across`, since as many need not be the same.
+
+        Errors: `BadSpecification` "wrong-gamma", "incompatible" when nothing can be compared with the specification,
+        and for columns that are not usable; `DockError` "bad-page" or "bad-limit"; `Conflict` "map-not-ready".
         """
         self._let_in(reader)
         start = offset(page, limit)
         if specification is not None:
             self.gamma.check(specification)
-        found = self._catalogue.index().search(query, specification, limit, mixture, offset=start)
+        found = self._search(query, specification, limit, mixture, start, columns, across)
         mixed = found.mixture if page == 1 else None
         infos = self._visible([*found.ids, *(mixed.ids if mixed else ())])
         return SearchResult(
@@ -62,6 +73,36 @@ class Reading:
             page=page,
             limit=limit,
         )
+
+    def _search(
+        self,
+        query: SemanticQuery | None,
+        specification: Specification | None,
+        limit: int,
+        mixture: str | None,
+        start: int,
+        columns: Mapping[int, str] | Sequence[str] | None,
+        across: bool,
+    ) -> Hits:
+        if specification is None or columns is None:
+            if across or columns is not None:
+                raise BadSpecification(
+                    "missing", "A search across columns needs a specification and what its columns mean. Give both."
+                )
+            return self._catalogue.index().search(query, specification, limit, mixture, offset=start)
+        described = columns_of(columns, specification)
+        incompatible: BadSpecification | None = None
+        if not across:
+            try:
+                return self._catalogue.index().search(query, specification, limit, mixture, offset=start)
+            except BadSpecification as error:
+                incompatible = error
+        found = self.across.search(specification, described, query, limit, mixture, start)
+        if found is not None:
+            return found
+        if incompatible is not None:
+            raise incompatible
+        return Hits(searched="heterogeneous")
 
     def similar(self, id: str, limit: int = 5, reader: User | None = None) -> list[Found]:
         """Usable learnwares trained on data like that of this one, nearest first. Errors: as `info`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -60,21 +60,30 @@ class HashedNgrams:
 
 
 class SentenceEncoder:
-    """Texts by a sentence-transformers model, given by its name on the hub or by a folder."""
+    """Texts by a sentence-transformers model, given by its name on the hub or by a folder.
+
+    Errors: `BadInput` for a folder that is not there, or a model that cannot be loaded.
+    """
 
     def __init__(self, model: str) -> None:
         self.model = model
+        self._folder = Path(model).expanduser()
+        if not self._folder.is_dir() and (model.startswith(("/", ".", "~")) or model.count("/") > 1):
+            raise BadInput(
+                f"There is no folder {model!r} with a sentence-transformers model. Give a folder, or a name on the hub."
+            )
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """The hub's name, or for a folder its name with a digest of the weights."""
-        folder = Path(self.model)
-        if not folder.is_dir():
+        """The hub's name, or for a folder its name with a digest of its files: weights, words and settings."""
+        if not self._folder.is_dir():
             return self.model if "/" in self.model else f"sentence-transformers/{self.model}"
         digest = hashlib.sha256()
-        for file in sorted(folder.rglob("*.safetensors")):
-            digest.update(file.read_bytes())
-        return f"folder/{folder.resolve().name}-{digest.hexdigest()[:12]}"
+        for file in _files(self._folder):
+            digest.update(f"{file.relative_to(self._folder).as_posix()}\0".encode())
+            with file.open("rb") as contents:
+                digest.update(hashlib.file_digest(contents, "sha256").digest())
+        return f"folder/{self._folder.resolve().name}-{digest.hexdigest()[:12]}"
 
     def encode(self, data: Any) -> Array:
         """Vectors (n, d) of n texts."""
@@ -82,8 +91,16 @@ class SentenceEncoder:
             from sentence_transformers import SentenceTransformer
         except ImportError:
             raise MissingExtra("sentence-transformers", "dock") from None
-        encoder = SentenceTransformer(self.model, device="cpu")
-        return np.asarray(encoder.encode(texts_of(data), show_progress_bar=False), dtype=np.float64)
+        texts = texts_of(data)
+        where = str(self._folder) if self._folder.is_dir() else self.model
+        try:
+            encoder = SentenceTransformer(where, device="cpu")
+        except (OSError, ValueError) as error:
+            raise BadInput(
+                f"{self.model!r} cannot be loaded as a sentence-transformers model ({str(error)[:300]}). Give the name "
+                "of one on the hub, or a folder that one was saved to."
+            ) from None
+        return np.asarray(encoder.encode(texts, show_progress_bar=False), dtype=np.float64)
 
 
 class RandomConvnets:
@@ -149,6 +166,12 @@ def encoder_for(kind: str, encoder: str | Encoder | None) -> Encoder | None:
         f'For {kind} data `encoder` is "" (raw values), {RandomConvnets.id!r} or an object with `id` and `encode`; '
         f"{encoder!r} was given."
     )
+
+
+def _files(folder: Path) -> list[Path]:
+    """What a model's vectors depend on: not its description for people, nor hidden files."""
+    found = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".md"]
+    return sorted(file for file in found if not any(part[0] == "." for part in file.relative_to(folder).parts))
 
 
 def texts_of(data: Any) -> list[str]:

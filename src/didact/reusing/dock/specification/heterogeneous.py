@@ -25,13 +25,14 @@ from torch.nn import functional
 from didact.core.errors import BadInput
 from didact.core.recipe import seeded
 from didact.reusing.dock.errors import BadSpecification
+from didact.reusing.dock.specification.columns import Columns, check_across
 from didact.reusing.dock.specification.statistical import Specification
 
 Array = NDArray[np.float64]
-Columns = Mapping[int, str]  # what feature i means
 
 _UNKNOWN = "unknown feature"
 _WORDS = 2**12  # buckets that words are hashed into; 0 pads
+_AT_ONCE = 2**22  # pairs of tokens that attend to each other at once: what bounds memory
 
 
 class TableMap(nn.Module):
@@ -40,7 +41,7 @@ class TableMap(nn.Module):
     A feature is a token: the mean embedding of its description's words (hashed, so that any word has one) times its
     value plus a bias. A transformer of 2 layers and 8 heads reads the tokens behind a summary token, whose output is
     the row's embedding. Two views of a row through different columns come out near each other; that is what
-    `fit_table_map` trains.
+    `FitTableMap` trains.
     """
 
     def __init__(self, width: int = 128, layers: int = 2, heads: int = 8) -> None:
@@ -72,7 +73,8 @@ class TableMap(nn.Module):
         descriptions = _descriptions(specification, columns)
         rows = torch.tensor(specification.z, dtype=torch.float32)
         with torch.no_grad():
-            vectors = torch.cat([self(descriptions, piece) for piece in torch.split(rows, 256)])
+            at_once = max(1, _AT_ONCE // (len(descriptions) + 1) ** 2)
+            vectors = torch.cat([self(descriptions, piece) for piece in torch.split(rows, min(256, at_once))])
         return Specification(
             type="rkme-table",
             gamma=specification.gamma,
@@ -114,9 +116,10 @@ class FitTableMap(BaseModel):
     projection, temperature 10). All weights of the map are trained; tables with the same descriptions are one table.
 
     Errors: `BadInput` for no tables; tables with a single column cannot be cut and are left out of training, and it
-    is `BadInput` when nothing else is given.
+    is `BadInput` when nothing else is given, or when training comes to numbers that are not finite. `BadSpecification`
+    "too-large" for a table of more than 256 columns or with values beyond 1e9.
 
-    Cost: `epochs` passes over all reduced points, O(points d^2 width) each; memory O(batch d width).
+    Cost: `epochs` passes over all reduced points, up to `points`, each O(points d^2 width); memory O(batch d width).
 
     Reference: Wang and Sun 2022, TransTab (arXiv 2205.09328), as used by the `learnware` package for docks.
     """
@@ -132,6 +135,7 @@ class FitTableMap(BaseModel):
     width: int = Field(default=128, ge=8)  #: of embeddings and layers
     layers: int = Field(default=2, ge=1)  #: of the transformer
     heads: int = Field(default=8, ge=1)  #: of each layer
+    points: int = Field(default=20_000, ge=2)  #: reduced points in a pass; where there are more, some are drawn for it
 
     def fit(self, tables: Sequence[tuple[Specification, Columns]], seed: int = 0) -> TableMap:
         """The map trained on the reduced points of tables, each with the meaning of its columns."""
@@ -140,14 +144,19 @@ class FitTableMap(BaseModel):
             raise BadInput(
                 "A table map is trained on tables with two columns or more, but none was given. Submit some first."
             )
+        share = min(1.0, self.points / sum(map(len, pooled.values())))
         with seeded(seed):
             mapping = TableMap(self.width, self.layers, self.heads)
             optimiser = torch.optim.Adam(mapping.parameters(), lr=self.learning_rate)
             for _ in range(self.epochs):
-                for descriptions, rows in self._batches(pooled):
+                for descriptions, rows in self._batches(pooled, share):
                     optimiser.zero_grad()
                     torch.autograd.backward(self.loss(mapping, descriptions, rows))
                     optimiser.step()
+        if not all(bool(parameter.isfinite().all()) for parameter in mapping.parameters()):
+            raise BadInput(
+                f"The table map came to numbers that are not finite. Lower its learning rate ({self.learning_rate:g})."
+            )
         return mapping.eval()
 
     def loss(self, mapping: TableMap, descriptions: Sequence[str], rows: Tensor) -> Tensor:
@@ -158,9 +167,12 @@ class FitTableMap(BaseModel):
         ]
         return contrast(torch.stack(views, dim=1), self.temperature)
 
-    def _batches(self, pooled: Mapping[tuple[str, ...], Tensor]) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    def _batches(
+        self, pooled: Mapping[tuple[str, ...], Tensor], share: float
+    ) -> Iterator[tuple[tuple[str, ...], Tensor]]:
         for descriptions, rows in pooled.items():
-            for chosen in torch.split(torch.randperm(len(rows)), self.batch):
+            drawn = torch.randperm(len(rows))[: max(2, round(share * len(rows)))]
+            for chosen in torch.split(drawn, self.batch):
                 if len(chosen) > 1:
                     yield descriptions, rows[chosen]
 
@@ -196,8 +208,7 @@ def _pooled(tables: Sequence[tuple[Specification, Columns]]) -> dict[tuple[str, 
 
 
 def _descriptions(specification: Specification, columns: Columns) -> list[str]:
-    if specification.type != "rkme-table" or specification.encoder:
-        raise BadSpecification("wrong-type", "A table map takes specifications of raw table values; another was given.")
+    check_across(specification)
     if any(not 0 <= i < specification.dimension for i in columns):
         raise BadSpecification(
             "wrong-shape", f"Features are numbered from 0 to {specification.dimension - 1}, but another was described."
