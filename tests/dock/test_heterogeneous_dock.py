@@ -388,7 +388,7 @@ def test_over_http_what_is_not_json_is_refused(dock, tmp_path):
 
 @pytest.mark.parametrize("where", ["folder", "http"])
 def test_what_was_found_is_reused_by_alignment(local, where):
-    x, y = patients(1, MINE, 3)
+    x, _ = patients(1, MINE, 3)
     with nullcontext(local) if where == "folder" else served(local.dock) as dock:
         found = dock.search(x, columns=names(MINE), limit=2, mixture=None)
         aligner = DockFeatureAlignment(epochs=3, hidden=16, most=1)

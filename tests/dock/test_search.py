@@ -15,6 +15,7 @@ from didact.reusing.dock.search.identifiers import reorder
 from didact.reusing.dock.search.index import scored
 from didact.reusing.dock.search.mixture import auto, greedy
 from didact.reusing.dock.search.scores import kept, scores_of
+from didact.reusing.dock.search.single import Space, Stack
 from didact.reusing.dock.semantics import Input, Output, SemanticQuery, SemanticSpecification
 from didact.reusing.dock.specification import RKME, Specification
 from didact.reusing.dock.specification.heterogeneous import FitTableMap
@@ -441,3 +442,29 @@ def test_a_table_map_needs_descriptions(hospitals):
         across.add("x", words("x", input=Input(dimension=2), output=Output(dimension=1)), hospital(0, [0, 1], 5))
     with pytest.raises(BadInput):
         HeterogeneousIndex.built(Index())
+
+
+def test_inner_products_are_remembered_and_belong_to_one_learnware_each():
+    rng = np.random.default_rng(0)
+
+    def spec() -> Specification:
+        return Specification(type="rkme-table", gamma=0.1, encoder="", z=rng.normal(size=(4, 3)), beta=np.full(4, 0.25))
+
+    made = [spec() for _ in range(5)]
+    stack = Stack(Space.of(made[0]))
+    for i, one in enumerate(made[:4]):
+        stack.add(str(i), one)
+    first = stack.shelf().among(np.arange(4))
+    assert np.allclose(first, [[a.inner(b) for b in made[:4]] for a in made[:4]])
+    assert len(stack.shelf().pairs) == 10
+    again = stack.shelf().among(np.array([2, 0]))
+    assert np.array_equal(again, first[np.ix_([2, 0], [2, 0])])
+    stack.remove("1")
+    stack.add("1", made[4])  # the same id, another learnware
+    positions = np.array([stack.position(id) for id in ("1", "3")])
+    assert np.allclose(
+        stack.shelf().among(positions), [[a.inner(b) for b in (made[4], made[3])] for a in (made[4], made[3])]
+    )
+    for id in ("0", "2", "3"):
+        stack.remove(id)  # packs the arrays
+    assert np.allclose(stack.shelf().among(np.array([stack.position("1")])), made[4].self_product)

@@ -1,4 +1,4 @@
-"""Every route of the API for every role: what a token opens, and what a missing, foreign, revoked or expired one does not."""
+"""Every route of the API for every role: a token opens what it should; a missing, foreign or ended one does not."""
 
 import hashlib
 import json

@@ -13,16 +13,26 @@ from didact.reusing import stationary_representations as stationary_representati
 from didact.reusing import tleg as tleg
 from didact.reusing import tmi as tmi
 from didact.reusing import zett as zett
+from didact.reusing.dare import MERGE_METRICS
 from didact.reusing.learngene_pool import SIZE_METRICS
+from didact.reusing.learnware_dock import DOCK_METRICS
 from didact.reusing.scoring import METRICS, PRIMARY, TUNING
+from didact.reusing.stationary_representations import UPGRADE_METRICS
 from didact.reusing.tleg import DEPTH_METRICS
+from didact.reusing.zett import TOKENIZER_METRICS
 
 FAMILY = register_family(
     Family(
         name="reusing",
         title="Reusing",
         verb="reuse",
-        metrics=METRICS + DEPTH_METRICS + SIZE_METRICS,
+        metrics=METRICS
+        + DOCK_METRICS
+        + MERGE_METRICS
+        + TOKENIZER_METRICS
+        + DEPTH_METRICS
+        + SIZE_METRICS
+        + UPGRADE_METRICS,
         primary=PRIMARY,
         tuning=TUNING,
         default_problem="hub",

@@ -8,7 +8,7 @@ CLAIM = Claim(
     "models trained against one fixed simplex stay comparable over upgrades, also when the network is replaced, where "
     "learnt classifiers do not; and the contrast to old features makes new queries do better than old ones",
     on="upgraded-digits",
-    seeds=3,
+    seeds=5,
     arms={
         "hoc": "stationary-representations",
         "simplex": "stationary-representations:method=simplex",

@@ -14,6 +14,8 @@ from didact.reusing.dock.specification.statistical import Specification
 Array = NDArray[np.float64]
 Positions = NDArray[np.int64]
 
+MOST_PAIRS = 500_000  # inner products of learnwares with each other that a stack remembers: about 50 MB
+
 _BLOCK = 1024  # reduced points that meet the user's at once: the kernel block stays in cache
 
 
@@ -42,6 +44,9 @@ class Shelf:
     self_products: Array  #: (n,)
     origin: Array  #: what was taken off every point
     gamma: float
+    serials: Positions  #: (n,): numbers that no two learnwares of the stack ever share
+    #: inner products known so far, by the two serial numbers, lower first; shared by all shelves of a stack
+    pairs: dict[tuple[int, int], float]
 
     def inner_products(self, user: Specification, positions: Positions | None = None) -> Array:
         """<P_i, Q> for all learnwares, or those at some positions. Cost: O(R K d) for K points of the user."""
@@ -62,11 +67,31 @@ class Shelf:
         return np.maximum(0.0, own - 2.0 * self.inner_products(user, positions) + user.self_product)
 
     def among(self, positions: Positions) -> Array:
-        """The inner products of some learnwares with each other, (m, m)."""
+        """The inner products of some learnwares with each other, (m, m). Each pair is computed once and remembered."""
         few = self.only(positions)
-        z = few.points[:, :-2]
-        halves = np.add.reduceat(few.weights[:, None] * gaussian(z, z, self.gamma), few.starts[:-1], axis=0)
-        return np.add.reduceat(halves * few.weights, few.starts[:-1], axis=1)
+        found = np.full((len(positions), len(positions)), np.nan)
+        for i, one in enumerate(few.serials):
+            for j, other in enumerate(few.serials[: i + 1]):
+                found[i, j] = found[j, i] = self.pairs.get(_pair(one, other), np.nan)
+        lacking = np.flatnonzero(np.isnan(found).any(axis=1))
+        if len(lacking):
+            self._complete(found, few, lacking)
+        return found
+
+    def _complete(self, found: Array, few: Shelf, rows: Positions) -> None:
+        """Compute the rows of a matrix of inner products, and remember their pairs."""
+        z, part = few.points[:, :-2], few.only(rows)
+        halves = np.add.reduceat(
+            part.weights[:, None] * gaussian(part.points[:, :-2], z, self.gamma), part.starts[:-1], axis=0
+        )
+        products = np.add.reduceat(halves * few.weights, few.starts[:-1], axis=1)
+        found[rows], found[:, rows] = products, products.T
+        if len(self.pairs) > MOST_PAIRS:
+            self.pairs.clear()
+        for i in rows:
+            self.pairs.update(
+                (_pair(few.serials[i], other), float(value)) for other, value in zip(few.serials, found[i], strict=True)
+            )
 
     def only(self, positions: Positions) -> Shelf:
         """The shelf of the learnwares at some positions."""
@@ -75,7 +100,15 @@ class Shelf:
         rows = np.arange(starts[-1]) + np.repeat(self.starts[positions] - starts[:-1], counts)
         ids = tuple(self.ids[i] for i in positions)
         return Shelf(
-            ids, self.points[rows], self.weights[rows], starts, self.self_products[positions], self.origin, self.gamma
+            ids,
+            self.points[rows],
+            self.weights[rows],
+            starts,
+            self.self_products[positions],
+            self.origin,
+            self.gamma,
+            self.serials[positions],
+            self.pairs,
         )
 
 
@@ -89,6 +122,8 @@ class Stack:
         self.space = space
         self._origin = np.zeros(space.dimension)
         self._shelf: Shelf | None = None
+        self._pairs: dict[tuple[int, int], float] = {}
+        self._next = 0
         self._clear()
 
     def __len__(self) -> int:
@@ -101,6 +136,8 @@ class Stack:
             self._origin = specification.z.mean(axis=0)
         self._append(id, _rows(specification.z - self._origin, self.space.gamma), specification.beta)
         self._self_products.append(specification.self_product)
+        self._serials.append(self._next)
+        self._next += 1
         self._shelf = None
 
     def remove(self, id: str) -> None:
@@ -122,6 +159,8 @@ class Stack:
                 np.array(self._self_products),
                 self._origin,
                 self.space.gamma,
+                np.array(self._serials, dtype=np.int64),
+                self._pairs,
             )
         return self._shelf
 
@@ -134,6 +173,7 @@ class Stack:
         self._positions: dict[str, int] = {}
         self._starts = [0]
         self._self_products: list[float] = []
+        self._serials: list[int] = []
         self._points = np.empty((0, self.space.dimension + 2))
         self._weights = np.empty(0)
         self._shelf = None
@@ -154,6 +194,11 @@ class Stack:
             rows = slice(alive.starts[i], alive.starts[i + 1])
             self._append(id, alive.points[rows], alive.weights[rows])
         self._self_products = list(alive.self_products)
+        self._serials = alive.serials.tolist()
+
+
+def _pair(one: int, other: int) -> tuple[int, int]:
+    return (int(one), int(other)) if one < other else (int(other), int(one))
 
 
 def _rows(z: Array, gamma: float) -> Array:
