@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import inspect
 import json
-import re
-from importlib.resources import files
 from typing import Any
 
 from rich.console import Console
@@ -17,15 +14,10 @@ from didact.core import registry
 from didact.core.errors import UnknownName
 from didact.core.method import Method
 from didact.engine import claims
+from didact.engine.finding import catalogue, search
 from didact.engine.ledger import Ledger
 
 COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow", "not built yet": "dim"}
-
-
-def catalogue() -> list[dict[str, str]]:
-    """Every method didact sets out to have: family, slug, title."""
-    text = files("didact").joinpath("catalogue.tsv").read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines(), delimiter="\t"))
 
 
 def list_methods(family: str | None, all_: bool, ledger: str | None, as_json: bool) -> int:
@@ -125,22 +117,6 @@ def find_methods(words: str, limit: int, as_json: bool) -> int:
         table.add_row(f"[bold]{cls.card.slug}[/bold]", cls.family, cls.summary())
     Console().print(table if hits else "Nothing found. Try other words, or didact list --all.")
     return 0
-
-
-def search(words: str, methods: list[type[Method]]) -> list[tuple[float, type[Method]]]:
-    """Methods by TF-IDF similarity of the words to card and docstring; the summary counts thrice."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    if not methods:
-        return []
-    texts = [" ".join([*[cls.card.slug, cls.card.title, cls.summary()] * 3, cls.__doc__ or ""]) for cls in methods]
-    # Word stems by character n-grams: "forgets" finds "forget" and "retained" finds "retain".
-    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, lowercase=True)
-    # "without labels", "without the retained data": what is ruled out by name is not offered.
-    barred = set(re.findall(r"without\s+(?:the\s+|any\s+)?(retain|labels)", words.lower()))
-    scores = (vectors.fit_transform(texts) @ vectors.transform([words]).T).toarray().ravel()
-    ranked = sorted(zip(scores, methods, strict=True), key=lambda pair: -pair[0])
-    return [(float(score), cls) for score, cls in ranked if score > 0.01 and not barred & set(cls.card.needs)]
 
 
 def _line(cls: type[Method], verdicts: dict[str, dict[str, Any]]) -> dict[str, Any]:
