@@ -403,7 +403,7 @@ def test_what_was_found_is_reused_by_alignment(local, where):
 
 
 def test_labels_make_more_of_what_was_found(local):
-    x, _ = patients(1, MINE, 3)
+    x, y = patients(1, MINE, 3)
     labelled = x[:40], y[:40]
     answer = local.reuse(x, labelled, columns=names(MINE), limit=2, classes=("well", "ill"))
     assert len(answer.ranking) == 2
