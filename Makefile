@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 OUT    ?= demo
 JOBS   ?= 2
 
-.PHONY: demo test test-all claims lint types contracts check docs bench-overhead bench-peers forgetting clean
+.PHONY: demo test test-all claims lint types contracts check docs bench-overhead bench-peers bench-dock forgetting reusing clean
 
 demo: $(STAMP)
 	$(BIN)/didact bench forgetting --problem digits-class --seeds 3 --jobs $(JOBS) --ledger $(OUT)/ledger.sqlite --out $(OUT)
@@ -51,10 +51,20 @@ $(STAMP): pyproject.toml constraints.txt
 # The same quantities in didact and in plain torch, side by side.
 bench-peers: $(STAMP)
 	$(BIN)/python benchmarks/forgetting_peers.py
+	$(BIN)/python benchmarks/reusing_peers.py
 
 # The runs and pictures of the guide "Which way to forget?".
 forgetting: $(STAMP)
 	$(BIN)/python docs/make_forgetting_pictures.py --jobs $(JOBS)
+
+# Those of the guide "Which model to reuse?".
+reusing: $(STAMP)
+	$(BIN)/python docs/make_reusing_pictures.py --jobs $(JOBS)
+
+# The dock beside others: search at 10,000 learnwares, 50 clients for a minute.
+bench-dock: $(STAMP)
+	$(BIN)/python benchmarks/dock_search.py
+	$(BIN)/python benchmarks/dock_load.py
 
 clean:
 	rm -rf $(VENV) site demo runs

@@ -18,9 +18,11 @@ from didact.reusing.dock.checking import CheckReport
 from didact.reusing.dock.client import DockClient, wire
 from didact.reusing.dock.errors import BadSpecification, Conflict
 from didact.reusing.dock.queue import Checker
+from didact.reusing.dock.search.heterogeneous import HeterogeneousIndex, Table
+from didact.reusing.dock.semantics import SemanticQuery, SemanticSpecification
 from didact.reusing.dock.service import Dock, DockSettings, across
-from didact.reusing.dock.specification import RKME
-from didact.reusing.dock.specification.heterogeneous import FitTableMap
+from didact.reusing.dock.specification import RKME, Specification
+from didact.reusing.dock.specification.heterogeneous import FitTableMap, TableMap
 from didact.reusing.learnware_dock import DockFeatureAlignment
 from didact.web.app import create_app
 from didact.web.settings import WebSettings
@@ -90,12 +92,12 @@ def test_a_table_with_other_columns_finds_its_like(local, kind):
     with pytest.raises(BadSpecification) as refused:
         local.search(x)
     assert refused.value.code == "incompatible"
-    found = local.search(x, columns=names(MINE))
+    found = local.search(x, columns=names(MINE), mixture=None)
     assert found.searched == "heterogeneous"
     assert found.total == len(found.single) >= 1
     assert found.single[0].info.semantic.name.endswith(f"of kind {kind}")
     assert all(hit.info.semantic.input.description for hit in found.single)
-    assert found.to_json() == local.search(x, columns=dict(enumerate(names(MINE)))).to_json()
+    assert found.to_json() == local.search(x, columns=dict(enumerate(names(MINE))), mixture=None).to_json()
     only = local.search(x, columns=names(MINE), query={"text": f"of kind {1 - kind}"}, limit=1)
     assert only.single[0].info.semantic.name.endswith(f"of kind {1 - kind}")
 
@@ -203,6 +205,34 @@ def test_the_map_is_kept_and_made_again_only_when_the_tables_changed(tmp_path, m
         assert dock.search(x, columns=names(MINE)).total > 0
         assert len(trained) == 4
     assert len(list((tmp_path / "dock" / "table-map").glob("*/map.json"))) == 1
+
+
+def test_an_index_across_columns_follows_what_comes_goes_and_changes():
+    def table(number: int, meaning: list[str], name: str = "a table") -> Table:
+        words = {"name": name, "data": "Table", "task": "Others", "library": "Others"}
+        described = {**words, "input": {"dimension": 5, "description": dict(enumerate(meaning))}}
+        return Table(SemanticSpecification.parse(described), RKME(10).fit(patients(0, [0, 1, 2, 3, 4], number)[0]))
+
+    own, other = names([0, 1, 2, 3, 4]), names([3, 4, 5, 6, 7])
+    asked = RKME(10).fit(patients(0, MINE, 9)[0])
+    before = {"stays": table(1, own), "goes": table(2, own), "changes": table(3, own)}
+    after = {"stays": table(1, own, "another name"), "changes": table(3, other), "comes": table(4, own)}
+    index = HeterogeneousIndex(TableMap(16, 1, 2).eval())
+    found = []
+    for tables in (before, after):
+        index.follow(tables)
+        expected = HeterogeneousIndex(index.table_map)
+        for id, each in tables.items():
+            expected.add(id, each.semantic, each.specification)
+        distances = [
+            {hit.id: hit.distance for hit in one.search(asked, dict(enumerate(names(MINE))), limit=9).single}
+            for one in (index, expected)
+        ]
+        assert distances[0] == pytest.approx(distances[1], abs=1e-9)
+        assert len(index) == 3
+        found.append(distances[0])
+    assert index.search(asked, {0: "age"}, SemanticQuery(text="another name")).ids == ["stays"]
+    assert not found[0].keys() <= found[1].keys()
 
 
 def test_a_table_of_absurd_values_does_not_spoil_the_map(tmp_path):
@@ -366,9 +396,9 @@ def test_over_http(dock, client, slow, tmp_path):
         client.search(x)
     assert refused.value.code == "incompatible"
     threading.Timer(0.3, slow.go.set).start()
-    found = client.search(x, columns=names(MINE))  # asks until the map is there
+    found = client.search(x, columns=names(MINE), mixture=None)  # asks until the map is there
     assert found.searched == "heterogeneous"
-    assert found.to_json() == dock.search(None, client.specify(x), columns=names(MINE)).to_json()
+    assert found.to_json() == dock.search(None, client.specify(x), columns=names(MINE), mixture=None).to_json()
     assert client.search(x, columns={0: "age"}, across=True).searched == "heterogeneous"
     with pytest.raises(BadSpecification) as refused:
         client.search(x, columns=["age"])
@@ -408,3 +438,21 @@ def test_labels_make_more_of_what_was_found(local):
     answer = local.reuse(x, labelled, columns=names(MINE), limit=2, classes=("well", "ill"))
     assert len(answer.ranking) == 2
     assert (answer.predict(x[40:]).argmax(axis=1) == y[40:]).mean() > 0.8
+
+
+@pytest.mark.parametrize("points, drawn", [(1000, 30), (12, 12), (2, 4)])
+def test_a_large_dock_trains_on_some_of_its_points_in_each_pass(points, drawn):
+    seen = []
+
+    class Counting(FitTableMap):
+        def loss(self, mapping, descriptions, rows):
+            seen.append(len(rows))
+            return super().loss(mapping, descriptions, rows)
+
+    tables = []
+    for columns in ([0, 1, 2], [3, 4]):
+        z = np.random.default_rng(0).normal(size=(15, len(columns)))
+        table = Specification("rkme-table", 0.1, "", z, np.full(15, 1 / 15))
+        tables.append((table, dict(enumerate(names(columns)))))
+    Counting(epochs=1, width=16, layers=1, heads=2, points=points).fit(tables)
+    assert sum(seen) == drawn
