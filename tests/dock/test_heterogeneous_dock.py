@@ -13,6 +13,7 @@ import uvicorn
 from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
 
+from didact.core.recipe import seeded
 from didact.reusing.dock import LocalDock, write_package
 from didact.reusing.dock.checking import CheckReport
 from didact.reusing.dock.client import DockClient, wire
@@ -208,31 +209,34 @@ def test_the_map_is_kept_and_made_again_only_when_the_tables_changed(tmp_path, m
 
 
 def test_an_index_across_columns_follows_what_comes_goes_and_changes():
-    def table(number: int, meaning: list[str], name: str = "a table") -> Table:
+    def table(number: int, meaning: list[str], name: str) -> Table:
         words = {"name": name, "data": "Table", "task": "Others", "library": "Others"}
         described = {**words, "input": {"dimension": 5, "description": dict(enumerate(meaning))}}
         return Table(SemanticSpecification.parse(described), RKME(10).fit(patients(0, [0, 1, 2, 3, 4], number)[0]))
 
+    def distances(index: HeterogeneousIndex, tables: dict[str, Table]) -> dict[str, float]:
+        found = {}
+        for each in tables.values():
+            hit = index.search(asked, dict(enumerate(names(MINE))), SemanticQuery(text=each.semantic.name)).single[0]
+            found[hit.id] = hit.distance
+        return found
+
     own, other = names([0, 1, 2, 3, 4]), names([3, 4, 5, 6, 7])
     asked = RKME(10).fit(patients(0, MINE, 9)[0])
-    before = {"stays": table(1, own), "goes": table(2, own), "changes": table(3, own)}
-    after = {"stays": table(1, own, "another name"), "changes": table(3, other), "comes": table(4, own)}
-    index = HeterogeneousIndex(TableMap(16, 1, 2).eval())
-    found = []
+    before = {"stays": table(1, own, "sun"), "goes": table(2, own, "moon"), "changes": table(3, own, "earth")}
+    after = {"stays": table(1, own, "venus"), "changes": table(3, other, "earth"), "comes": table(4, own, "jupiter")}
+    with seeded(0):
+        index = HeterogeneousIndex(TableMap(16, 1, 2).eval())
     for tables in (before, after):
         index.follow(tables)
-        expected = HeterogeneousIndex(index.table_map)
+        anew = HeterogeneousIndex(index.table_map)
         for id, each in tables.items():
-            expected.add(id, each.semantic, each.specification)
-        distances = [
-            {hit.id: hit.distance for hit in one.search(asked, dict(enumerate(names(MINE))), limit=9).single}
-            for one in (index, expected)
-        ]
-        assert distances[0] == pytest.approx(distances[1], abs=1e-9)
+            anew.add(id, each.semantic, each.specification)
         assert len(index) == 3
-        found.append(distances[0])
-    assert index.search(asked, {0: "age"}, SemanticQuery(text="another name")).ids == ["stays"]
-    assert not found[0].keys() <= found[1].keys()
+        found = distances(index, tables)
+        assert found.keys() == tables.keys()
+        assert found == pytest.approx(distances(anew, tables), abs=1e-9)
+    assert index.search(asked, {0: "age"}, SemanticQuery(text="moon")).ids == []
 
 
 def test_a_table_of_absurd_values_does_not_spoil_the_map(tmp_path):

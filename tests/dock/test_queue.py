@@ -208,6 +208,7 @@ def test_what_a_dead_process_held_is_taken_over_at_once(tmp_path, package):
         (f"{socket.gethostname()[:64]}:what:ever:ab", False),
         ("", False),
     ],
+    ids=["elsewhere", "another life of this process", "gone", "unreadable", "nobody"],  # no process number in a name
 )
 def test_who_counts_as_dead(holder, dead):
     from didact.reusing.dock.queue import _is_dead, _this_process

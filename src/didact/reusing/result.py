@@ -16,7 +16,7 @@ from torch import nn
 
 from didact.core.errors import BadInput, NotApplicable
 from didact.core.objective.models import evaluating, output_tensor
-from didact.models.artifacts import load, save, stored_bytes
+from didact.models.artifacts import load, load_tokenizer, save, stored_bytes
 
 RESULT = "reuse.json"
 
@@ -159,4 +159,5 @@ class ReuseResult:
             raise BadInput(f"{folder} holds a predictor of the unknown kind {kind!r}.")
         made = _predictors[kind].open(folder / "predictor") if kind else None
         module = made.module if isinstance(made, NetworkPredictor) else None
-        return cls(predictor=made, module=module, **about)
+        tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
+        return cls(predictor=made, module=module, tokenizer=tokenizer, **about)

@@ -133,6 +133,10 @@ class TokenizerTransfer(TokenizerReuser):
                 arms=("self", "fvt"),
             ),
         ],
+        note="Byte pairs of 1,000 are what stays open: 0.3, 2.1 and 1.5 % more bits than FVT in the three seeds. This "
+        "vocabulary extends the source's: half of its tokens are source tokens, and 86 % are spelled with at most two "
+        "of them, so that their mean loses little. The hypernetwork is not yet trained out: with 1,500 steps in place "
+        "of 600 seed 1 has 2.66 bits in place of 2.71, and FVT 2.66.",
     )
 
     def _fit(self, source: Source, texts: list[str], steps: int, seed: int) -> TransferNetwork:
