@@ -85,7 +85,9 @@ class Shelf:
             part.weights[:, None] * gaussian(part.points[:, :-2], z, self.gamma), part.starts[:-1], axis=0
         )
         products = np.add.reduceat(halves * few.weights, few.starts[:-1], axis=1)
-        found[rows], found[:, rows] = products, products.T
+        found[rows] = np.where(np.isnan(found[rows]), products, found[rows])
+        # A pair has one value, whichever of the two came first: what is computed now is what will be remembered.
+        found[:] = np.triu(found) + np.triu(found, 1).T
         if len(self.pairs) > MOST_PAIRS:
             self.pairs.clear()
         for i in rows:
