@@ -19,6 +19,7 @@ from didact.core.method import Choice, Method, Range
 from didact.core.problem import Family
 from didact.core.study import for_a_study
 from didact.engine.claims import known_verdicts
+from didact.engine.words import kind_of
 
 #: beginnings of docstring lines that stand as paragraphs of their own
 LABELS = ("Errors", "Cost", "Reference", "References", "Raises", "Shapes", "Units", "Memory", "Time", "Needs")
@@ -153,21 +154,6 @@ def _hyperparameters(cls: type[Method]) -> str:
             f"| {tuning_range(space) if space else ''} |"
         )
     return "\n".join(lines)
-
-
-def kind_of(hint: str) -> str:
-    """A type as people write it: `Union[float, Literal['auto']]` -> `float | 'auto'`."""
-    found = re.fullmatch(r"(Union|Optional|Literal)\[(.*)\]", hint)
-    if not found:
-        return hint
-    parts, depth = [""], 0
-    for letter in found[2]:
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return " | ".join([*(kind_of(part.strip()) for part in parts), *(["None"] if found[1] == "Optional" else [])])
 
 
 def _default(value: Any) -> str:

@@ -1,11 +1,6 @@
 """The ledger on SQLite and PostgreSQL: a row is there whole or not at all, once, and comes back as it was."""
 
 import math
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -16,41 +11,6 @@ import pytest
 from didact.core.errors import BadInput, UnknownName
 from didact.engine.cells import Cell
 from didact.engine.ledger import Ledger, Row, Run, now
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    """A PostgreSQL server of the test's own; skipped where none is installed. `DIDACT_TEST_POSTGRES` names another."""
-    if os.environ.get("DIDACT_TEST_POSTGRES"):
-        yield os.environ["DIDACT_TEST_POSTGRES"]
-        return
-    found = shutil.which("postgres") or next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))), None)
-    if not found:
-        pytest.skip("no PostgreSQL server is installed")
-    binaries = Path(found).resolve().parent
-    folder = Path(tempfile.gettempdir()) / f"didact-pg-{os.getpid()}"  # a short path: it holds a socket
-    folder.mkdir(mode=0o777)
-    become = []
-    if os.geteuid() == 0:  # the server refuses to run as root
-        shutil.chown(folder, "postgres")
-        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    data, port = folder / "data", free_port()
-    subprocess.run(
-        [*become, binaries / "initdb", "-D", data, "-U", "tester", "-A", "trust"], check=True, capture_output=True
-    )
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    log = folder / "log"
-    subprocess.run([*become, binaries / "pg_ctl", "-D", data, "-l", log, "-w", "-o", options, "start"], check=True,
-                   capture_output=True)  # fmt: skip
-    yield f"postgresql://tester@127.0.0.1:{port}/postgres"
-    subprocess.run([*become, binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop"], capture_output=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

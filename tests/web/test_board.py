@@ -15,10 +15,11 @@ from didact.core.metric import Metric
 from didact.engine.cells import Cell
 from didact.engine.finding import Finder, search
 from didact.engine.ledger import Ledger, Row, Run
+from didact.engine.words import kind_of
 from didact.forgetting.ssd import SelectiveSynapticDampening
 from didact.web.board import Board
 from didact.web.board.figures import BOTTOM, LEFT, RIGHT, TOP, effect, strip, ticks, trade_off
-from didact.web.board.method import kind_of, method_page
+from didact.web.board.method import method_page
 from didact.web.board.prose import docstring, inline
 from didact.web.board.reader import newest
 
@@ -217,9 +218,9 @@ def test_docstrings_become_html_and_nothing_in_them_is_markup():
 
 
 def test_types_are_written_as_people_do():
-    assert kind_of("Union[float, Literal['auto']]") == "float or 'auto'"
-    assert kind_of("Optional[int]") == "int or None"
-    assert kind_of("int") == "int"
+    assert kind_of("Union[float, Literal['auto']]", " or ") == "float or 'auto'"
+    assert kind_of("Optional[int]", " or ") == "int or None"
+    assert kind_of("int", " or ") == "int"
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

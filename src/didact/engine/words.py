@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from didact.core.metric import Metric
@@ -102,3 +103,19 @@ def _decimals(value: float, most: int) -> int:
 
 def _fixed(value: float, decimals: int) -> str:
     return f"{value:.1e}" if decimals < 0 else f"{value:,.{decimals}f}"
+
+
+def kind_of(hint: str, joined: str = " | ") -> str:
+    """A type as people write it: `Union[float, Literal['auto']]` -> `float | 'auto'`."""
+    found = re.fullmatch(r"(?:\w+\.)*(Union|Optional|Literal)\[(.*)\]", hint)
+    if not found:
+        return hint
+    parts, depth = [""], 0
+    for letter in found[2]:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    none = ["None"] if found[1] == "Optional" else []
+    return joined.join([*(kind_of(part.strip(), joined) for part in parts), *none])

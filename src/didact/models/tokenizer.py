@@ -42,7 +42,7 @@ def word_tokenizer(
     tokenizer.pre_tokenizer = splitter
     if lowercase:
         tokenizer.normalizer = normalizers.Lowercase()
-    return _wrapped(tokenizer)
+    return wrapped(tokenizer)
 
 
 def bpe_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
@@ -67,7 +67,7 @@ def bpe_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTok
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(texts), trainer)
-    return _wrapped(tokenizer)
+    return wrapped(tokenizer)
 
 
 def _texts(texts: Iterable[str]) -> Iterable[str]:
@@ -83,7 +83,8 @@ def _texts(texts: Iterable[str]) -> Iterable[str]:
         raise BadInput("A tokenizer needs at least one text, but none was given.")
 
 
-def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+def wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """As a Hugging Face tokenizer, with the four special tokens, which it must hold, in their roles."""
     from transformers import PreTrainedTokenizerFast
 
     pad, bos, eos, unk = SPECIAL

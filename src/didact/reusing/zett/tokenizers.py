@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from didact.core.errors import BadInput
-from didact.models.tokenizer import SPECIAL
+from didact.models.tokenizer import SPECIAL, wrapped
 from didact.reusing.zett.bytelevel import LETTERS
 from didact.reusing.zett.sampler import bytes_pre_tokenizer
 
@@ -34,6 +34,7 @@ def unigram_tokenizer(texts: Iterable[str], vocab_size: int = 500) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens(list(SPECIAL))
     return wrapped(tokenizer)
 
 
@@ -43,20 +44,5 @@ def byte_tokenizer() -> Any:
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token=None))
     tokenizer.pre_tokenizer = bytes_pre_tokenizer()
     tokenizer.decoder = decoders.ByteLevel()
-    return wrapped(tokenizer)
-
-
-def wrapped(tokenizer: Tokenizer) -> Any:
-    """As a Hugging Face tokenizer, with the four special tokens in their roles."""
-    from transformers import PreTrainedTokenizerFast
-
     tokenizer.add_special_tokens(list(SPECIAL))
-    pad, bos, eos, unk = SPECIAL
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer,
-        pad_token=pad,
-        bos_token=bos,
-        eos_token=eos,
-        unk_token=unk,
-        clean_up_tokenization_spaces=False,
-    )
+    return wrapped(tokenizer)

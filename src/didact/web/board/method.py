@@ -20,6 +20,7 @@ from didact.core.problem import Family
 from didact.core.study import for_a_study
 from didact.engine.cells import display, label_of
 from didact.engine.leaderboard import statistic
+from didact.engine.words import kind_of
 from didact.web.board.figures import Effect, Strip, TradeOff, effect, strip, trade_off
 from didact.web.board.measured import LedgerPart, ledger_part
 from didact.web.board.prose import docstring
@@ -92,7 +93,7 @@ def method_page(board: Board, slug: str) -> MethodPage:
         docstring(cls.__doc__ or ""),
         f"from {_face(cls)} import {cls.__name__}",
         f"didact bench {cls.family}{where} --methods {first}",
-        tuple((p.name, kind_of(p.type), _default(p.default), p.doc) for p in cls.hyperparameters()),
+        tuple((p.name, kind_of(p.type, " or "), _default(p.default), p.doc) for p in cls.hyperparameters()),
         outcome_of(cls, verdict),
         _claim(board, cls, family, verdict) if cls.claim else None,
         ledger_part(board.rows(method=slug, role="score"), family),
@@ -182,21 +183,6 @@ def _rows_of_claim(board: Board, cls: type[Method]) -> list[dict[str, Any]]:
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
-
-
-def kind_of(hint: str) -> str:
-    """A type as people write it: `Union[float, Literal['auto']]` -> `float or 'auto'`."""
-    found = re.fullmatch(r"(?:\w+\.)*(Union|Optional|Literal)\[(.*)\]", hint)
-    if not found:
-        return hint
-    parts, depth = [""], 0
-    for letter in found[2]:
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return " or ".join([*(kind_of(part.strip()) for part in parts), *(["None"] if found[1] == "Optional" else [])])
 
 
 def _signed(value: float | None) -> str:
