@@ -13,6 +13,9 @@ import skops.io
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from didact.cli.dock.data import read_data
+from didact.core.errors import BadInput
+
 DIGITS = {"low": "01234", "high": "56789"}
 
 
@@ -91,6 +94,9 @@ def test_a_dock_in_a_folder(home, tmp_path):
     predicted = np.load(tmp_path / "out" / "predictions.npz")
     guessed = predicted["classes"][predicted["scores"].argmax(1)].astype(int)
     assert (guessed == np.load(home / "high-mine.npz")["y"]).mean() > 0.85
+    lines = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
+    assert lines[0] == "prediction,5,6,7,8,9"
+    assert [line.split(",")[0] for line in lines[1:]] == [str(name) for name in guessed]
     fetched = answer(home, "download", low["id"], "--to", tmp_path / "copy.zip", *where)
     assert Path(fetched["package"]).read_bytes() == packages[0].read_bytes()
     answer(home, "delete", low["id"], *where)
@@ -161,6 +167,19 @@ def test_wrong_calls_get_a_sentence(home, arguments, said):
     done = dock(home, *arguments, code=2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_labels_of_a_table_may_be_names(tmp_path):
+    file = tmp_path / "few.csv"
+    file.write_text("a,b,kind\n1,2,red\n3,4,white\n")
+    found = read_data(file, "kind", labels=True)
+    assert found.labels.tolist() == ["red", "white"]
+    assert found.labels.dtype.kind == "U"
+    file.write_text("a,b,kind\n1,2,0\n3,4,1\n")
+    assert read_data(file, "kind", labels=True).labels.tolist() == [0, 1]
+    file.write_text("a,b,kind\n1,2,red\n3,4,\n")
+    with pytest.raises(BadInput, match="1 rows without a label"):
+        read_data(file, "kind", labels=True)
 
 
 def test_help_imports_nothing_heavy():

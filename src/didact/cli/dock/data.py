@@ -74,11 +74,22 @@ def _table(path: Path, target: str | None) -> DataFile:
     if target is not None:
         if target not in table.columns:
             raise BadInput(f"{path}: there is no column {target!r}. The columns are {', '.join(table.columns)}.")
-        labels = table.pop(target).to_numpy()
+        labels = _labels(path, target, table.pop(target))
     for name, column in table.items():
         if not pandas.api.types.is_numeric_dtype(column):
             raise BadInput(f"{path}: the column {name!r} must be numeric. If it holds labels, use --target {name}.")
     return DataFile(table.to_numpy(np.float64), labels, tuple(map(str, table.columns)))
+
+
+def _labels(path: Path, target: str, column: Any) -> NDArray[Any]:
+    """Numbers, or names as an array of strings: pandas would give objects."""
+    import pandas
+
+    if column.isna().any():
+        raise BadInput(f"{path}: the column {target!r} has {int(column.isna().sum())} rows without a label.")
+    if pandas.api.types.is_numeric_dtype(column):
+        return np.asarray(column.to_numpy())
+    return np.array([str(value) for value in column])
 
 
 def _texts(path: Path, target: str | None) -> DataFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -139,9 +140,19 @@ def run_reuse(
     scores = np.asarray(answer.predict(data.inputs))
     named = np.asarray([str(name) for name in getattr(answer.predictor, "classes", ())])
     np.savez_compressed(out / "predictions.npz", scores=scores, classes=named)
+    if len(named):
+        _write_names(out / "predictions.csv", scores, named.tolist())
     about = {"out": str(out), "weights": dict(answer.weights), "cost": dict(answer.cost)}
     print(json.dumps(about, default=float) if as_json else f"{answer.explain()}\nsaved to {out}")
     return 0
+
+
+def _write_names(file: Path, scores: Any, names: list[str]) -> None:
+    """A line a sample: the class that scores highest, then the score of every class."""
+    with file.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["prediction", *names])
+        writer.writerows([names[int(row.argmax())], *(f"{value:.6g}" for value in row)] for row in scores)
 
 
 def run_pack(

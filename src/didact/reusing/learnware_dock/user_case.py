@@ -63,5 +63,8 @@ def _places(labels: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.int64]:
             raise BadInput(f"The labels must be among {', '.join(names)}; {', '.join(unknown[:5])} came too.")
         return np.array([names.index(label) for label in labels.tolist()], dtype=np.int64)
     if labels.dtype.kind not in "iu" or labels.min(initial=0) < 0 or labels.max(initial=0) >= len(names):
-        raise BadInput(f"Labels are names of classes or whole numbers from 0 to {len(names) - 1}, their places.")
+        raise BadInput(
+            f"Labels are names of classes or whole numbers from 0 to {len(names) - 1}, their places, but "
+            f"{', '.join(repr(label) for label in labels[:3].tolist())}, ... were given."
+        )
     return labels.astype(np.int64)
