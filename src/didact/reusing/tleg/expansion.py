@@ -162,8 +162,8 @@ class LinearExpansion(Reuser):
                 arms=("self",),
             ),
         ],
-        note="Decided by five seeds; with three, depth 3 (before fine-tuning) and depth 4 (after it) were undecided, for "
-        "a fresh network of 3 or 4 blocks gets far or not in 100 steps depending on its seed. The preparation costs "
-        "600 steps; the rivals in the guide (layers copied from a trained network, one shared block) do about as "
-        "well after fine-tuning.",
+        note="Decided by five seeds; with three, depth 3 (before fine-tuning) and depth 4 (after it) were "
+        "undecided, for a fresh network of 3 or 4 blocks gets far or not in 100 steps depending on its "
+        "seed. The preparation costs 600 steps; the rivals in the guide (layers copied from a trained "
+        "network, one shared block) do about as well after fine-tuning.",
     )
