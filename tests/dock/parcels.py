@@ -1,6 +1,8 @@
 """Real packages for the tests: small models of every runtime, and ways to spoil them."""
 
 import json
+import os
+import tempfile
 import textwrap
 import zipfile
 from pathlib import Path
@@ -11,6 +13,8 @@ from didact.reusing.dock.package import write_package
 from didact.reusing.dock.specification import Specification
 
 FEATURES, CLASSES = 6, 3
+#: what a hostile package tries to write, outside of where it is opened
+BAIT = Path(tempfile.gettempdir()).resolve() / f"didact-was-here-{os.getpid()}"
 
 
 def rows(n: int = 40, features: int = FEATURES) -> np.ndarray:

@@ -4,11 +4,11 @@ import json
 import os
 import textwrap
 import threading
-from pathlib import Path
 
 import numpy as np
 import parcels
 import pytest
+from parcels import BAIT
 
 from didact.core.recipe import seeded
 from didact.reusing.dock.checking import check_package
@@ -195,9 +195,9 @@ def hostile(tmp_path, kind):
             if kind == "zip-bomb":
                 archive.writestr("README", bytes(200 * 2**20))
             elif kind == "path-traversal":
-                archive.writestr("../../../../tmp/didact-was-here", "x")
+                archive.writestr(f"../../../..{BAIT}", "x")
             elif kind == "absolute-path":
-                archive.writestr("/tmp/didact-was-here", "x")
+                archive.writestr(str(BAIT), "x")
             elif kind == "link":
                 entry = zipfile.ZipInfo("README")
                 entry.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -217,7 +217,7 @@ def test_hostile_uploads_are_invalid(tmp_path, kind):
     assert (report.usable, report.reason) == (-1, kind)
     assert report.log
     assert sorted(p.name for p in tmp_path.iterdir()) == before
-    assert not Path("/tmp/didact-was-here").exists()
+    assert not BAIT.exists()
 
 
 def test_a_missing_file_is_a_verdict_too(tmp_path):

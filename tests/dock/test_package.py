@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import parcels
 import pytest
+from parcels import BAIT
 
 from didact.core.errors import BadInput
 from didact.reusing.dock.errors import BadPackage, NotAllowed, TooLarge
@@ -32,7 +33,7 @@ def refusal(path, limits=None):
 
 class Evil:
     def __reduce__(self):
-        return os.system, ("touch /tmp/didact-was-here",)
+        return os.system, (f"touch {BAIT}",)
 
 
 def test_what_was_written_is_read(good):
@@ -228,7 +229,7 @@ def test_a_manifest_is_needed(good, tmp_path):
     [
         ("a: [1, 2", "bad-yaml"),
         ("\x00\x01", "bad-yaml"),
-        ("!!python/object/apply:os.system ['touch /tmp/didact-was-here']", "bad-yaml"),
+        ("!!python/object/apply:os.system ['touch bait']", "bad-yaml"),
         ("a: &x [1]\nb: [*x, *x]", "bad-yaml"),
         ("[" * 5000, "bad-yaml"),
         ("a: " + "{a: " * 100 + "1" + "}" * 100, "bad-yaml"),
@@ -365,7 +366,7 @@ stat_specifications:
 
 
 def test_code_is_not_loaded_by_default(tmp_path):
-    path = parcels.code(tmp_path, source="open('/tmp/didact-was-here', 'w')")
+    path = parcels.code(tmp_path, source=f"open('{BAIT}', 'w')")
     with pytest.raises(NotAllowed, match="allow_code"):
         load_package(path)
 

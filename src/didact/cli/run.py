@@ -100,7 +100,7 @@ def _print_outcome(found: Bench) -> None:
     for error in dict.fromkeys(row.error for row in found.leaderboard.inapplicable):
         console.print(f"[dim]not applicable  {error}[/dim]")
     if found.best:
-        console.print(f"best answer: {found.best}  (didact.load reads it)", soft_wrap=True)
+        console.print(f"best answer: {found.best}  ({found.leaderboard.family.reader} reads it)", soft_wrap=True)
     print(f"report: {found.report}")
 
 

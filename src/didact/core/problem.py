@@ -62,6 +62,7 @@ class Family:
     default_problem: str
     trade_off: tuple[str, str]  #: metrics on the x and y axis of the report's trade-off plot
     summary: str = ""
+    reader: str = "didact.load"  #: what reads a kept answer again
     #: mean metrics of a method -> one word for what it came to, or "" when the metrics do not tell
     outcome: Callable[[Mapping[str, float]], str] | None = None
     outcomes: Mapping[str, str] = field(default_factory=dict)  #: each such word, explained

@@ -47,7 +47,7 @@ class Bench:
 
     @property
     def best(self) -> Path | None:
-        """Folder of the best answer, to be read by `didact.load`."""
+        """Folder of the best answer, to be read by what the family names as its `reader`."""
         return self.folder / "best" if self.folder and (self.folder / "best").is_dir() else None
 
 

@@ -36,6 +36,7 @@ FAMILY = register_family(
         primary=PRIMARY,
         tuning=TUNING,
         default_problem="hub",
+        reader="didact.reusing.ReuseResult.open",
         trade_off=("test_score", "stored_parameters"),
         summary="make something for your own task out of models that exist",
     )

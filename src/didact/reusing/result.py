@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from didact.core import registry
 from didact.core.errors import BadInput, NotApplicable
 from didact.core.objective.models import evaluating, output_tensor
 from didact.models.artifacts import load, load_tokenizer, save, stored_bytes
@@ -155,6 +156,8 @@ class ReuseResult:
             raise BadInput(f"{folder} holds no reuse result: {RESULT} is missing.")
         about = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         kind = about.pop("predictor")
+        if kind is not None and kind not in _predictors:
+            registry.load()  # predictors are declared beside the methods that make them
         if kind is not None and kind not in _predictors:
             raise BadInput(f"{folder} holds a predictor of the unknown kind {kind!r}.")
         made = _predictors[kind].open(folder / "predictor") if kind else None

@@ -145,6 +145,11 @@ class LocalDock:
         gamma = self.dock.gamma.of(f"rkme-{kind.lower()}", made_by.id if made_by else "")
         return specify(data, kind, encoder=made_by, gamma=gamma, seed=seed)
 
+    @property
+    def bytes_sent(self) -> int:
+        """Always 0: nothing leaves this machine."""
+        return 0
+
     def semantics(self) -> dict[str, Any]:
         """The words that specifications may use, and this dock's kernel widths."""
         return self.dock.semantics()
